@@ -1,0 +1,63 @@
+/*
+ * What a device is, and all that it may ask of its machine.
+ *
+ * A device is a struct of its own, one row in the device table (devices/devices.c), and one file.
+ * The row drives creation, bus registration, reset, save and load: boot, restore and an incoming
+ * migration build devices the same way. Devices know nothing of KVM, files or sockets: unit tests
+ * give them an env of their own.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "machine/bus.h"
+#include "machine/mem.h"
+#include "vmstate/field.h"
+
+struct timer_set;
+struct console;
+
+/* A level- or edge-triggered line into the interrupt controllers. [any] */
+struct irq_sink {
+    void (*set)(void *ctx, unsigned gsi, bool level);
+    void *ctx; /* borrowed */
+};
+
+/* What a guest asks of its machine by a device. */
+enum machine_request {
+    MACHINE_REQUEST_SHUTDOWN, /* ACPI S5 */
+    MACHINE_REQUEST_RESET,    /* i8042, port 0x92, 0xcf9, ACPI reset register */
+};
+
+struct request_sink {
+    /* `by` names the way ("i8042", "ACPI"); returns at once, the machine stops soon after. [vcpu]
+     */
+    void (*ask)(void *ctx, enum machine_request what, const char *by);
+    void *ctx; /* borrowed */
+};
+
+struct device_env {
+    struct bus *pio, *mmio; /* borrowed; filled during init only */
+    struct irq_sink irq;
+    struct request_sink request;
+    struct mem *mem;           /* borrowed */
+    struct timer_set *timers;  /* borrowed; the I/O thread's */
+    struct console *console;   /* borrowed; what the serial port talks to */
+    uint64_t (*wall_ns)(void); /* nanoseconds since 1970: the RTC's host clock */
+};
+
+struct device_type {
+    const char *name;               /* stable: it names the state section */
+    size_t size;                    /* of the device's struct, which is zeroed before init */
+    const struct state_desc *state; /* NULL: nothing to save */
+    /* Wires the device: bus ranges, timers, lock. Power-on values. The env outlives the device. */
+    int (*init)(void *dev, const struct device_env *env, struct err *err);
+    void (*fini)(void *dev); /* may be NULL */
+    /* All vCPUs are parked and the I/O thread idles: make the struct say all that is true, e.g.
+     * fold a running timer into a stored deadline (before save), and take it up again (after
+     * load or a pause). May be NULL. */
+    void (*quiesce)(void *dev);
+    void (*resume)(void *dev);
+};

@@ -1,0 +1,14 @@
+/* protobuf-c does not look into strings; Ferry does, before anybody prints or stores them. */
+#pragma once
+
+#include <protobuf-c/protobuf-c.h>
+#include <stdbool.h>
+
+#include "base/err.h"
+
+/* Well-formed UTF-8 (no surrogates, no over-long forms) without control characters, except tab and
+ * newline. */
+bool utf8_valid(const char *text);
+
+/* All strings of a message and of the messages in it; an error names the field. */
+int utf8_check_message(const ProtobufCMessage *message, struct err *err);
