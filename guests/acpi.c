@@ -1,0 +1,135 @@
+/*
+ * The few facts that the guests want of ACPI: the CPUs, the power management ports, how to power
+ * off. Without tables the answers are those of a PC with its PM block at 0x600.
+ */
+#include "guest.h"
+
+struct __attribute__((packed)) table {
+    char signature[4];
+    uint32_t length;
+    uint8_t rest[28];
+};
+
+static uint32_t apic_ids[MAX_CPUS];
+static unsigned nr_apic_ids;
+static uint16_t pm_event = 0x600, pm_control = 0x604;
+static uint8_t s5 = 5;
+static uint64_t sleep_register;
+
+static uint16_t get16(const void *p)
+{
+    const uint8_t *b = p;
+
+    return (uint16_t)(b[0] | b[1] << 8);
+}
+
+static uint32_t get32(const void *p)
+{
+    return get16(p) | (uint32_t)get16((const uint8_t *)p + 2) << 16;
+}
+
+static uint64_t get64(const void *p)
+{
+    return get32(p) | (uint64_t)get32((const uint8_t *)p + 4) << 32;
+}
+
+static void add_cpu(uint32_t id, uint32_t flags)
+{
+    if ((flags & 1) && nr_apic_ids < MAX_CPUS)
+        apic_ids[nr_apic_ids++] = id;
+}
+
+static void read_madt(const uint8_t *t, uint32_t length)
+{
+    for (uint32_t at = 44; at + 2 <= length && t[at + 1] >= 2; at += t[at + 1]) {
+        if (t[at] == 0 && t[at + 1] >= 8)
+            add_cpu(t[at + 3], get32(t + at + 4));
+        else if (t[at] == 9 && t[at + 1] >= 16)
+            add_cpu(get32(t + at + 4), get32(t + at + 8));
+    }
+}
+
+/* \_S5 is Name(_S5_, Package() {SLP_TYPa, ...}): the value is a byte, Zero or One. */
+static void read_dsdt(const uint8_t *t)
+{
+    uint32_t length = get32(t + 4);
+
+    for (uint32_t i = 36; i + 9 < length; i++) {
+        const uint8_t *p = t + i;
+
+        if (memcmp(p, "_S5_\x12", 5))
+            continue;
+        p += 5 + (p[5] >> 6) + 2; /* over the length of the package and the count */
+        s5 = p[0] == 0x0a ? p[1] : p[0] & 7;
+        return;
+    }
+}
+
+static void read_fadt(const uint8_t *t, uint32_t length)
+{
+    bool reduced = length >= 116 && get32(t + 112) & 1 << 20;
+
+    if (get32(t + 40))
+        read_dsdt((const uint8_t *)(uintptr_t)get32(t + 40));
+    if (get32(t + 56))
+        pm_event = get16(t + 56);
+    if (get32(t + 64))
+        pm_control = get16(t + 64);
+    if (reduced && length >= 256 && t[244] == 0) /* a GAS in memory space */
+        sleep_register = get64(t + 248);
+}
+
+static void read_table(uint64_t addr)
+{
+    const struct table *t = (const void *)(uintptr_t)addr;
+
+    if (!addr || addr >> 32)
+        return;
+    if (!memcmp(t->signature, "APIC", 4))
+        read_madt((const uint8_t *)t, t->length);
+    else if (!memcmp(t->signature, "FACP", 4))
+        read_fadt((const uint8_t *)t, t->length);
+}
+
+void acpi_init(uint64_t rsdp)
+{
+    const uint8_t *r = (const uint8_t *)(uintptr_t)rsdp, *root;
+    bool wide;
+    uint32_t length;
+
+    if (!rsdp || rsdp >> 32 || memcmp(r, "RSD PTR ", 8))
+        return;
+    wide = r[15] >= 2 && get64(r + 24);
+    root = (const uint8_t *)(uintptr_t)(wide ? get64(r + 24) : get32(r + 16));
+    length = get32(root + 4);
+    for (uint32_t at = 36; at + (wide ? 8 : 4) <= length; at += wide ? 8 : 4)
+        read_table(wide ? get64(root + at) : get32(root + at));
+}
+
+unsigned acpi_cpus(uint32_t *ids, unsigned max)
+{
+    unsigned n = nr_apic_ids < max ? nr_apic_ids : max;
+
+    memcpy(ids, apic_ids, n * sizeof(*ids));
+    return n;
+}
+
+uint16_t acpi_pm_event(void)
+{
+    return pm_event;
+}
+
+uint16_t acpi_pm_control(void)
+{
+    return pm_control;
+}
+
+uint8_t acpi_s5(void)
+{
+    return s5;
+}
+
+uint64_t acpi_sleep_register(void)
+{
+    return sleep_register;
+}
