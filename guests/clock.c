@@ -3,9 +3,9 @@
 
 #define MSR_KVM_SYSTEM_TIME 0x4b564d01
 #define KVM_FEATURE_CLOCK 8
-#define NS_PER_S 1000000000ull
-#define PIT_HZ 1193182ull
-#define PIT_TICKS 59659ull /* 50 ms */
+#define NS_PER_S 1000000000ul
+#define PIT_HZ 1193182ul
+#define PIT_TICKS 59659ul /* 50 ms */
 
 static bool have_kvmclock;
 static uint64_t tsc_hz, tsc_base;

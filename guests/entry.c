@@ -9,7 +9,7 @@ struct start_info {
 };
 
 extern unsigned char bss_start[], bss_end[];
-void smp_cpu_entry(struct cpu *cpu) __attribute__((noreturn));
+void cpus_entry(struct cpu *cpu) __attribute__((noreturn));
 
 __attribute__((weak)) void guest_early(void)
 {
@@ -36,7 +36,7 @@ void guest_entry(unsigned index, uint32_t info_addr)
 
     init_cpu(cpu_at(index), index);
     if (index)
-        smp_cpu_entry(cpu_at(index));
+        cpus_entry(cpu_at(index));
     serial_init();
     guest_early();
     memset(bss_start, 0, (size_t)(bss_end - bss_start));

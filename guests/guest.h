@@ -148,6 +148,7 @@ bool cmdline_word(const char *key, char *out, size_t size);  /* "fill=random" */
 
 #define VECTOR_TIMER 0x30
 #define VECTOR_IPI 0x31
+#define VECTOR_CPU 0x80 /* and the index of the CPU that sends it */
 #define VECTOR_PIN 0x40 /* and the number of the pin of the IOAPIC */
 
 void irq_init(void);                                /* 8259s masked, LAPIC on */
@@ -173,7 +174,7 @@ const char *clock_source(void);
 void clock_sleep_until(uint64_t ns); /* in HLT */
 void clock_spin_ns(uint64_t ns);
 
-/* ---- the machine: acpi.c, power.c, smp.c ---- */
+/* ---- the machine: acpi.c, power.c, cpus.c ---- */
 
 void acpi_init(uint64_t rsdp);
 unsigned acpi_cpus(uint32_t *apic_ids, unsigned max); /* 0 without a MADT */
@@ -187,9 +188,9 @@ void power_off(void) __attribute__((noreturn));
 void power_reset(void) __attribute__((noreturn));
 void power_triple_fault(void) __attribute__((noreturn));
 
-extern volatile uint32_t smp_next_cpu;
+extern volatile uint32_t cpus_next;
 /* Starts every other CPU; they run main(cpu). Returns how many CPUs there are, this one too. */
-unsigned smp_start(void (*main)(struct cpu *));
+unsigned cpus_start(void (*main)(struct cpu *));
 
 struct lock {
     volatile uint32_t held;
@@ -210,10 +211,12 @@ struct life {
 };
 
 void life_begin(struct life *life, uint64_t default_period_ms);
-/* True when it is time for a line. Once a line, looks at the power button and at quit=. */
+/* True when it is time for a line. */
 bool life_due(struct life *life, uint64_t now_ns);
-/* After the line was printed: ends the guest when it is time. */
-void life_line(struct life *life);
+/* After the line was printed: true when the guest should end, with life_finish. */
+bool life_line(struct life *life);
+/* True just before the line at which the guest should break something itself: inject=N. */
+bool life_inject(struct life *life);
 void life_finish(struct life *life) __attribute__((noreturn));
 /* Counts an error and tells about the first few in detail. */
 void life_error(struct life *life, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -92,10 +92,13 @@ void guest_main(void)
 
         wait_until(last + life.period_ns);
         now = clock_ns();
+        if (life_inject(&life))
+            last += 1000 * life.period_ns;
         count_line(&life, now, last);
         last = now;
         if (reboot && life.lines + 1 >= reboot)
             power_reset();
-        life_line(&life);
+        if (life_line(&life))
+            life_finish(&life);
     }
 }

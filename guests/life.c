@@ -1,10 +1,11 @@
 /*
  * The life of a guest: a line each period, until quit= or the power button ends it.
  *   quit=N   after N lines        quit=Ns   after N seconds       period=MS
+ *   inject=N  break something just before line N, to see that the guest notices
  */
 #include "guest.h"
 
-#define NS_PER_MS 1000000ull
+#define NS_PER_MS 1000000ul
 #define TOLD_ERRORS 10
 
 void life_begin(struct life *life, uint64_t default_period_ms)
@@ -36,16 +37,22 @@ bool life_due(struct life *life, uint64_t now_ns)
     return true;
 }
 
-void life_line(struct life *life)
+bool life_inject(struct life *life)
+{
+    uint64_t at = cmdline_number("inject", 0);
+
+    return at && life->lines + 1 == at;
+}
+
+bool life_line(struct life *life)
 {
     life->lines++;
     if (power_button()) {
         say("power button, bye");
-        life_finish(life);
+        return true;
     }
-    if ((life->last_line && life->lines >= life->last_line) ||
-        (life->end_ns && clock_ns() >= life->end_ns))
-        life_finish(life);
+    return (life->last_line && life->lines >= life->last_line) ||
+           (life->end_ns && clock_ns() >= life->end_ns);
 }
 
 void life_finish(struct life *life)

@@ -7,9 +7,9 @@
 #include "guest.h"
 
 #define MAX_RUNS 64
-#define PAGE 4096ull
+#define PAGE 4096ul
 #define RAM 1
-#define GIB (1ull << 30)
+#define GIB (1ul << 30)
 #define PAGE_DIRECTORY_FLAGS 0x27
 #define HUGE_PAGE_FLAGS 0xe7
 
@@ -110,7 +110,7 @@ static uint64_t *table_behind(volatile uint64_t *entry)
     uint64_t *table;
 
     if (*entry & 1)
-        return (uint64_t *)(uintptr_t)(*entry & ~0xfffull);
+        return (uint64_t *)(uintptr_t)(*entry & ~0xffful);
     table = take_table();
     if (table)
         *entry = (uintptr_t)table + PAGE_DIRECTORY_FLAGS;
@@ -143,14 +143,15 @@ static bool map_up_to(uint64_t end)
 
 unsigned mem_take(uint64_t want, struct mem_run *runs, unsigned max)
 {
+    uint64_t above = cmdline_number("above", 0);
     unsigned n = 0;
 
-    want = (want + PAGE - 1) & ~(PAGE - 1);
+    want = want > UINT64_MAX - PAGE ? want : (want + PAGE - 1) & ~(PAGE - 1);
     for (unsigned i = 0; i < nr_runs && want && n < max; i++) {
         struct mem_run *r = &free_runs[i];
         uint64_t part = r->bytes < want ? r->bytes : want;
 
-        if (!part || !map_up_to(r->addr + part))
+        if (!part || r->addr + r->bytes <= above || !map_up_to(r->addr + part))
             continue;
         part = r->bytes < part ? r->bytes : part; /* page tables may have come out of it */
         runs[n++] = (struct mem_run){r->addr, part};

@@ -3,7 +3,7 @@
 
 #define PWRBTN 0x100
 #define SLP_EN 0x2000
-#define PATIENCE_TICKS 2000000000ull /* of the TSC: about a second */
+#define PATIENCE_TICKS 2000000000ul /* of the TSC: about a second */
 
 bool power_button(void)
 {

@@ -4,7 +4,7 @@
  * A PVH loader enters in 32-bit protected mode without paging, EBX = struct hvm_start_info. Some
  * hosts emulate CPL 0 one instruction at a time, so the way is short: every table is data in the
  * file, and everything else is done at CPL 3. A CPU started with INIT and SIPI comes in through
- * the trampoline, which smp.c copies below 1 MiB, and joins the same way.
+ * the trampoline, which cpus.c copies below 1 MiB, and joins the same way.
  */
 #include "layout.h"
 
@@ -76,7 +76,7 @@ join_cpu:
     mov %eax, %ds
     mov %eax, %ss
     mov $1, %ebp
-    lock xadd %ebp, smp_next_cpu
+    lock xadd %ebp, cpus_next
     cmp $MAX_CPUS, %ebp
     jb join32
 1:  hlt                         /* one CPU too many: it sleeps for ever */
