@@ -30,7 +30,7 @@ bool utf8_valid(const char *text)
 {
     const uint8_t *p = (const uint8_t *)text;
     while (*p) {
-        uint32_t code;
+        uint32_t code = 0;
         unsigned n = decode(p, &code);
         bool control = code < 0x20 || (code >= 0x7f && code < 0xa0);
         if (n == 0 || (control && code != '\t' && code != '\n'))
