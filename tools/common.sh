@@ -1,0 +1,81 @@
+# What ./dev and its parts share: how they speak, fail and build. Sourced with the top as cwd.
+
+jobs=${FERRY_JOBS:-$(nproc)}
+
+say() {
+    printf '%s\n' "$*"
+}
+
+die() {
+    printf './dev: %s\n' "$*" >&2
+    exit 1
+}
+
+wrong() {
+    printf './dev: %s (./dev help)\n' "$*" >&2
+    exit 2
+}
+
+# quiet WHAT COMMAND...: one line with the time it took; all of the output when it fails.
+quiet() {
+    local what=$1 log begin=$SECONDS rc=0
+    shift
+    log=$(mktemp)
+    "$@" >"$log" 2>&1 </dev/null || rc=$?
+    if [ $rc -eq 0 ]; then
+        printf '%-24s %4d s\n' "$what" $((SECONDS - begin))
+    else
+        cat "$log" >&2
+        printf '%-24s failed\n' "$what" >&2
+    fi
+    rm -f "$log"
+    return $rc
+}
+
+# cmake_build PRESET [TARGET]: configures (cheap when nothing changed) and builds.
+cmake_build() {
+    local preset=$1 target=${2:-all}
+    if command -v ccache >/dev/null; then
+        export CMAKE_C_COMPILER_LAUNCHER=${CMAKE_C_COMPILER_LAUNCHER-ccache}
+    fi
+    quiet "configure $preset" cmake --preset "$preset" || exit 1
+    quiet "build $preset" cmake --build --preset "$preset" -j "$jobs" --target "$target" || exit 1
+}
+
+# as_root COMMAND...: with sudo when not root; that asks for a password only where there is a terminal.
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    elif ! command -v sudo >/dev/null; then
+        die "this needs root and there is no sudo; as root run: $*"
+    elif [ -z "${CI:-}" ] && (: </dev/tty) 2>/dev/null; then
+        sudo "$@"
+    else
+        sudo -n "$@"
+    fi
+}
+
+# as_owner DIR COMMAND...: as root only when DIR (or what will hold it) is not ours to write.
+as_owner() {
+    local dir=$1
+    shift
+    until [ -e "$dir" ]; do
+        dir=$(dirname "$dir")
+    done
+    if [ -w "$dir" ]; then
+        "$@"
+    else
+        as_root "$@"
+    fi
+}
+
+# Prints why guests cannot run here; nothing when they can.
+kvm_missing() {
+    if [ ! -e /dev/kvm ]; then
+        echo "/dev/kvm is missing: this machine offers no hardware virtualization, or the kernel" \
+            "module is not loaded (modprobe kvm_intel or kvm_amd; in a VM, enable nested virtualization)"
+    elif ! (: <>/dev/kvm) 2>/dev/null; then
+        echo "/dev/kvm cannot be opened by $(id -un): join its group" \
+            "(sudo usermod -aG $(stat -c %G /dev/kvm) $(id -un), then log in again) or be root"
+    fi
+}
