@@ -15,7 +15,8 @@
 #define CONSOLE_SCROLL_BYTES (1u << 20)
 #define CONSOLE_INPUT_BYTES 4096u
 
-/* Told without the console's lock held; must not block. */
+/* Told without the console's lock held, but perhaps with the device's: must not block, nor feed or
+ * pull, but wake somebody who does. */
 struct console_ops {
     void (*output)(void *ctx);     /* bytes were appended to the scrollback [vcpu] */
     void (*input_room)(void *ctx); /* a full input queue has room again [vcpu] */

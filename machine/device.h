@@ -56,8 +56,12 @@ struct device_type {
     int (*init)(void *dev, const struct device_env *env, struct err *err);
     void (*fini)(void *dev); /* may be NULL */
     /* All vCPUs are parked and the I/O thread idles: make the struct say all that is true, e.g.
-     * fold a running timer into a stored deadline (before save), and take it up again (after
-     * load or a pause). May be NULL. */
+     * fold a running timer into a stored deadline (before save), and take it up again (at boot,
+     * after a load or a pause). A device is born quiesced; until resume nothing from outside (a
+     * button, console input) changes its state. May be NULL. */
     void (*quiesce)(void *dev);
     void (*resume)(void *dev);
+    /* The machine's reset line, while quiesced: registers as a reset leaves them; what a battery
+     * keeps, stays. resume follows. May be NULL. */
+    void (*reset)(void *dev);
 };

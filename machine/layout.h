@@ -19,6 +19,7 @@
 #define LAYOUT_S5_SLEEP_TYPE 5
 
 /* GSIs. */
+#define LAYOUT_I8042_GSI 1
 #define LAYOUT_SERIAL_GSI 4
 #define LAYOUT_RTC_GSI 8
 #define LAYOUT_SCI_GSI 9 /* level, active high in the MADT */
