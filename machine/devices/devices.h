@@ -1,0 +1,43 @@
+/*
+ * The devices of a machine: one table, walked in order to build, pause, save, load and reset them.
+ * Boot, restore and an incoming migration all come through devices_init; a restore then loads state
+ * into what it built.
+ *
+ *     devices_init -> [devices_load] -> devices_resume -> guest runs
+ *                                       devices_quiesce -> [devices_save, devices_reset] -> ...
+ *
+ * Devices are born quiesced: their clocks stand and they take no console input until
+ * devices_resume, at boot as after a load.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "machine/device.h"
+
+#define DEVICES_MAX 32
+
+extern const struct device_type *const devices_table[];
+extern const unsigned devices_count;
+
+struct devices {
+    const struct device_type *const *table; /* borrowed */
+    void *slots[DEVICES_MAX];               /* owned; slots[i] is of table[i] */
+    unsigned count;                         /* built so far */
+};
+
+/* Builds all of the table; what the env points to outlives the devices. */
+int devices_init(struct devices *d, const struct device_env *env, struct err *err);
+
+/* No vCPU runs and the I/O thread is still there or already ended. Also for a zeroed struct. */
+void devices_fini(struct devices *d);
+
+/* The device of this type name, or NULL. */
+void *devices_find(const struct devices *d, const char *name);
+
+/* vCPUs parked, I/O thread paused. Quiesce runs the table backwards. */
+void devices_quiesce(struct devices *d);
+void devices_resume(struct devices *d);
+
+/* What the reset line does, while quiesced. Memory, vCPUs and KVM's chips are the machine's. */
+void devices_reset(struct devices *d);

@@ -1,0 +1,6 @@
+/* The 16550A serial port: see serial.c and docs/devices.md. */
+#pragma once
+
+#include "machine/device.h"
+
+extern const struct device_type serial_type;
