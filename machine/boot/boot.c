@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "machine/boot/acpi.h"
 #include "machine/boot/e820.h"
 #include "machine/boot/entry.h"
 #include "machine/boot/initrd.h"
@@ -61,6 +62,7 @@ static int write_info(struct mem *mem, struct boot_entry *entry, struct err *err
     struct e820 map;
     e820_build(&map, mem);
     struct pvh_facts facts = {.cmdline_gpa = LAYOUT_CMDLINE,
+                              .rsdp_gpa = LAYOUT_ACPI_GPA,
                               .initrd_gpa = entry->initrd_gpa,
                               .initrd_bytes = entry->initrd_bytes,
                               .map = &map};
@@ -77,6 +79,8 @@ int boot_load(struct mem *mem, const struct boot_source *src, struct boot_entry 
         rc = load_initrd(mem, src, &kernel, entry, err);
     if (rc == 0)
         rc = write_cmdline(mem, src->cmdline ? src->cmdline : "", &kernel, err);
+    if (rc == 0)
+        rc = acpi_write(mem, src->cpus, err);
     if (rc == 0)
         rc = write_info(mem, entry, err);
     return rc == 0 ? entry_write(mem, entry->protocol, err) : rc;

@@ -60,6 +60,7 @@ static void test_start_info(void **state)
     assert_int_equal(peek(0x600c, 4), 0);          /* nr_modules */
     assert_int_equal(peek(0x6010, 8), 0);          /* modlist_paddr */
     assert_int_equal(peek(0x6018, 8), 0x20000);    /* cmdline_paddr */
+    assert_int_equal(peek(0x6020, 8), 0xe0000);    /* rsdp_paddr */
     assert_int_equal(peek(0x6028, 8), 0x6058);     /* memmap_paddr */
     assert_int_equal(peek(0x6030, 4), 5);          /* memmap_entries */
     assert_int_equal(mem_read(&mem, 0x20000, cmdline, sizeof(cmdline), &err), 0);
