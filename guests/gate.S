@@ -29,7 +29,7 @@ trap_gp:
     jb trap_common
     cmpl $guarded_end, 16(%rsp)
     jae trap_common
-    lea 56(%rsp), %rsp          /* a service faulted: drop that frame, answer 1 */
+    mov 40(%rsp), %rsp          /* a service faulted: drop that frame, answer 1 */
     mov $1, %eax
     iretq
 
@@ -67,7 +67,7 @@ gate_write_reg:
     jmp *%rsi
     .align 16
 read_regs:
-    .irp reg, cr0, 0, cr2, cr3, cr4, 0, 0, 0, cr8, 0, 0, 0, 0, 0, 0, 0, dr0, dr1, dr2, dr3, 0, 0, dr6, dr7
+    .irp reg, cr0,0,cr2,cr3,cr4,0,0,0,cr8,0,0,0,0,0,0,0,dr0,dr1,dr2,dr3,0,0,dr6,dr7
     .ifc \reg, 0
     ud2
     .else
@@ -81,7 +81,7 @@ read_regs:
     iretq
     .align 16
 write_regs:
-    .irp reg, cr0, 0, cr2, cr3, cr4, 0, 0, 0, cr8, 0, 0, 0, 0, 0, 0, 0, dr0, dr1, dr2, dr3, 0, 0, dr6, dr7
+    .irp reg, cr0,0,cr2,cr3,cr4,0,0,0,cr8,0,0,0,0,0,0,0,dr0,dr1,dr2,dr3,0,0,dr6,dr7
     .ifc \reg, 0
     ud2
     .else

@@ -1,6 +1,8 @@
 /* The page tables, IDT, GDT and TSSs, all of them data: see layout.h. */
 #include "layout.h"
 
+#define HAS_ERROR_CODE 0x60227d00   /* vectors 8, 10 to 14, 17, 21, 29, 30 */
+
     .section .tables, "aw", @progbits
 tables:
 pml4:
@@ -28,7 +30,7 @@ page_directories:               /* 3 GiB cached, then 1 GiB uncached for the dev
     /* A stub leaves the vector and an error code on the stack, its own 0 where the CPU has none. */
     .macro stub_exception vector
     .org STUBS_BASE - TABLES_BASE + 16 * \vector
-    .if !(\vector == 8 || (\vector >= 10 && \vector <= 14) || \vector == 17 || \vector == 21 || \vector == 29 || \vector == 30)
+    .if !(HAS_ERROR_CODE >> \vector & 1)
     push $0
     .endif
     push $\vector
