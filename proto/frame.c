@@ -22,17 +22,25 @@ int frame_pack(const ProtobufCMessage *message, struct buf *out, struct err *err
     return 0;
 }
 
-ssize_t frame_peek(const uint8_t *in, size_t len, struct err *err)
+ssize_t frame_body_size(const uint8_t head[FRAME_HEAD_BYTES], struct err *err)
 {
-    if (len < FRAME_HEAD_BYTES)
-        return 0;
-    uint64_t body = le_get(in, FRAME_HEAD_BYTES);
+    uint64_t body = le_get(head, FRAME_HEAD_BYTES);
     if (body > FRAME_BODY_MAX)
         return err_set(err, EMSGSIZE, "frame length %llu is over the limit of %u bytes",
                        (unsigned long long)body, FRAME_BODY_MAX);
     if (body == 0)
         return err_set(err, EBADMSG, "frame length is 0");
-    return len >= FRAME_HEAD_BYTES + body ? (ssize_t)(FRAME_HEAD_BYTES + body) : 0;
+    return (ssize_t)body;
+}
+
+ssize_t frame_peek(const uint8_t *in, size_t len, struct err *err)
+{
+    if (len < FRAME_HEAD_BYTES)
+        return 0;
+    ssize_t body = frame_body_size(in, err);
+    if (body < 0)
+        return body;
+    return len - FRAME_HEAD_BYTES >= (size_t)body ? FRAME_HEAD_BYTES + body : 0;
 }
 
 struct allowance {

@@ -30,6 +30,9 @@ int frame_pack(const ProtobufCMessage *message, struct buf *out, struct err *err
  */
 ssize_t frame_peek(const uint8_t *in, size_t len, struct err *err);
 
+/* The body's size that a head tells, or < 0 as frame_peek. */
+ssize_t frame_body_size(const uint8_t head[FRAME_HEAD_BYTES], struct err *err);
+
 /*
  * Unpacks a body. NULL with a sentence when it is no such message, needs too much memory, or a
  * string in it is not UTF-8 or holds a control character. Freed with frame_free.

@@ -1,0 +1,276 @@
+/* See machine.h. */
+#include "machine/machine.h"
+
+#include <errno.h>
+#include <linux/kvm.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/now.h"
+#include "machine/boot/boot.h"
+#include "machine/boot/entry.h"
+#include "machine/cpu_profile.h"
+#include "machine/devices/devices.h"
+#include "machine/io.h"
+#include "machine/vcpu.h"
+
+#define MSR_MTRR_DEF_TYPE 0x2ff
+#define MTRR_ENABLED_WRITE_BACK (1u << 11 | 6)
+
+struct machine {
+    struct machine_host host;
+    unsigned cpus, made; /* wanted; with a vCPU */
+    struct mem mem;
+    struct vm vm;
+    struct bus pio, mmio;
+    struct io io;
+    bool has_io;
+    struct devices devices;
+    bool has_devices;
+    bool runs;
+    struct vcpu_env vcpu_env;
+    struct vcpu vcpus[KVM_CPUS_MAX];
+};
+
+/* A device's request comes from the vCPU that wrote its register: that one executes nothing more.
+ */
+static void on_request(void *ctx, enum machine_request what, const char *by)
+{
+    struct machine *m = ctx;
+    struct report report = {0};
+    bool off = what == MACHINE_REQUEST_SHUTDOWN;
+    report.kind = off ? REPORT_SHUTDOWN : REPORT_RESET;
+    snprintf(report.text, sizeof(report.text), "the guest %s (%s)",
+             off ? "switched itself off" : "reset itself", by);
+    vcpu_park_self();
+    m->host.stopped(m->host.ctx, &report);
+}
+
+/* The I/O thread begins paused, as the devices begin quiesced. */
+static int start_io(struct machine *m, struct err *err)
+{
+    int rc = io_start(&m->io, err);
+    if (rc == 0)
+        io_pause(&m->io);
+    return rc;
+}
+
+static int check_config(const struct machine_config *config, const struct kvm *kvm, struct err *err)
+{
+    unsigned max =
+        kvm->max_cpus > 0 && kvm->max_cpus < KVM_CPUS_MAX ? (unsigned)kvm->max_cpus : KVM_CPUS_MAX;
+    if (config->cpus == 0 || config->cpus > max)
+        return err_set(err, EINVAL, "a machine has 1 to %u CPUs here, not %u", max, config->cpus);
+    return 0;
+}
+
+static int make_devices(struct machine *m, struct err *err)
+{
+    struct device_env env = {
+        .pio = &m->pio,
+        .mmio = &m->mmio,
+        .irq = vm_irq_sink(&m->vm),
+        .request = {.ask = on_request, .ctx = m},
+        .mem = &m->mem,
+        .timers = &m->io.timers,
+        .console = m->host.console,
+        .wall_ns = now_wall_ns,
+    };
+    int rc = devices_init(&m->devices, &env, err);
+    m->has_devices = rc == 0;
+    return rc;
+}
+
+/* Firmware leaves the MTRRs on with write-back as default; Linux warns otherwise. A KVM that does
+ * not take the MSR is as good: it maps guest memory write-back by itself. */
+static void set_boot_msrs(int fd)
+{
+    union {
+        struct kvm_msrs head;
+        uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
+    } u = {0};
+    u.head.nmsrs = 1;
+    u.head.entries[0] =
+        (struct kvm_msr_entry){.index = MSR_MTRR_DEF_TYPE, .data = MTRR_ENABLED_WRITE_BACK};
+    kvm_ioctl(fd, KVM_SET_MSRS, &u);
+}
+
+static int set_cpuid(struct machine *m, struct vcpu *v, const struct cpuid_set *common,
+                     struct err *err)
+{
+    struct cpuid_set own = *common;
+    cpu_profile_set_cpu(&own, v->index, m->cpus);
+    union {
+        struct kvm_cpuid2 head;
+        uint8_t room[sizeof(struct kvm_cpuid2) + sizeof(own.entries)];
+    } u;
+    memset(&u.head, 0, sizeof(u.head));
+    u.head.nent = own.count;
+    memcpy(u.head.entries, own.entries, own.count * sizeof(own.entries[0]));
+    int rc = kvm_ioctl(v->fd, KVM_SET_CPUID2, &u);
+    return rc < 0 ? err_sys(err, -rc, "KVM refuses the CPU profile for vCPU %u", v->index) : 0;
+}
+
+static int make_vcpus(struct machine *m, const char *profile, struct err *err)
+{
+    struct cpuid_set supported, common;
+    int rc = cpuid_supported(m->host.kvm->fd, &supported, err);
+    if (rc == 0)
+        rc = cpu_profile_build(profile, &supported, &common, err);
+    for (unsigned i = 0; rc == 0 && i < m->cpus; i++) {
+        m->made++;
+        rc = vcpu_init(&m->vcpus[i], &m->vcpu_env, i, err);
+        if (rc == 0)
+            rc = set_cpuid(m, &m->vcpus[i], &common, err);
+        if (rc == 0)
+            set_boot_msrs(m->vcpus[i].fd);
+    }
+    return rc;
+}
+
+/* Only the boot CPU begins; the others wait in their LAPICs for INIT and SIPI. */
+static int set_entry(struct machine *m, const struct boot_entry *entry, struct err *err)
+{
+    struct kvm_regs regs = {0};
+    struct kvm_sregs sregs = {0};
+    int fd = m->vcpus[0].fd;
+    int rc = kvm_ioctl(fd, KVM_GET_SREGS, &sregs);
+    if (rc == 0) {
+        entry_regs(entry, &regs, &sregs);
+        rc = kvm_ioctl(fd, KVM_SET_SREGS, &sregs);
+    }
+    if (rc == 0)
+        rc = kvm_ioctl(fd, KVM_SET_REGS, &regs);
+    return rc < 0 ? err_sys(err, -rc, "KVM refuses the entry state of the kernel") : 0;
+}
+
+static int load_kernel(struct machine *m, const struct machine_config *config, struct err *err)
+{
+    struct boot_entry entry;
+    struct boot_source source = {
+        .kernel_fd = config->kernel_fd,
+        .initrd_fd = config->initrd_fd,
+        .cmdline = config->cmdline,
+        .cpus = config->cpus,
+    };
+    int rc = boot_load(&m->mem, &source, &entry, err);
+    return rc == 0 ? set_entry(m, &entry, err) : rc;
+}
+
+static int start_threads(struct machine *m, struct err *err)
+{
+    int rc = 0;
+    for (unsigned i = 0; rc == 0 && i < m->cpus; i++)
+        rc = vcpu_start_thread(&m->vcpus[i], err);
+    return rc;
+}
+
+static int build(struct machine *m, const struct machine_config *config, struct err *err)
+{
+    int rc = check_config(config, m->host.kvm, err);
+    if (rc == 0)
+        rc = mem_init(&m->mem, config->memory_bytes, err);
+    if (rc == 0)
+        rc = vm_init(&m->vm, m->host.kvm, &m->mem, err);
+    if (rc == 0)
+        rc = io_init(&m->io, err);
+    if (rc == 0) {
+        m->has_io = true;
+        rc = make_devices(m, err);
+    }
+    if (rc == 0)
+        rc = start_io(m, err);
+    if (rc == 0)
+        rc = make_vcpus(m, config->cpu_profile, err);
+    if (rc == 0)
+        rc = load_kernel(m, config, err);
+    if (rc == 0)
+        rc = start_threads(m, err);
+    return rc;
+}
+
+struct machine *machine_new(const struct machine_config *config, const struct machine_host *host,
+                            struct err *err)
+{
+    struct machine *m = calloc(1, sizeof(*m));
+    if (!m) {
+        err_set(err, ENOMEM, "no memory for a machine");
+        return NULL;
+    }
+    m->host = *host;
+    m->cpus = config->cpus;
+    m->mem.fd = m->vm.fd = -1;
+    m->vcpu_env = (struct vcpu_env){
+        .vm = &m->vm,
+        .pio = &m->pio,
+        .mmio = &m->mmio,
+        .counters = host->counters,
+        .stopped = host->stopped,
+        .ctx = host->ctx,
+    };
+    if (build(m, config, err) < 0) {
+        machine_free(m);
+        return NULL;
+    }
+    return m;
+}
+
+/* vCPUs first: they use everything else. */
+void machine_free(struct machine *m)
+{
+    if (!m)
+        return;
+    for (unsigned i = 0; i < m->made; i++)
+        vcpu_fini(&m->vcpus[i]);
+    if (m->has_devices)
+        devices_fini(&m->devices);
+    if (m->has_io)
+        io_fini(&m->io);
+    vm_fini(&m->vm);
+    mem_fini(&m->mem);
+    free(m);
+}
+
+static void order_all(struct machine *m, enum vcpu_order order)
+{
+    for (unsigned i = 0; i < m->cpus; i++)
+        vcpu_order(&m->vcpus[i], order);
+    for (unsigned i = 0; i < m->cpus; i++)
+        vcpu_wait(&m->vcpus[i]);
+}
+
+void machine_pause(struct machine *m)
+{
+    if (!m->runs)
+        return;
+    order_all(m, VCPU_ORDER_PARK);
+    io_pause(&m->io);
+    devices_quiesce(&m->devices);
+    m->runs = false;
+}
+
+void machine_resume(struct machine *m)
+{
+    if (m->runs)
+        return;
+    devices_resume(&m->devices);
+    io_resume(&m->io);
+    order_all(m, VCPU_ORDER_RUN);
+    m->runs = true;
+}
+
+struct mem *machine_mem(struct machine *m)
+{
+    return &m->mem;
+}
+
+struct vm *machine_vm(struct machine *m)
+{
+    return &m->vm;
+}
+
+struct devices *machine_devices(struct machine *m)
+{
+    return &m->devices;
+}

@@ -1,0 +1,45 @@
+/*
+ * The machine: memory, VM, buses, devices and vCPUs put together from a config, in one way, whether
+ * it boots, is reset, or (given saved state) goes on.
+ *
+ * The happy path: machine_new builds it with all vCPUs parked at the kernel's entry, machine_resume
+ * runs it, machine_pause parks it, machine_free takes it apart. When it stops by itself (shutdown,
+ * reset, fault) `stopped` tells so once for each vCPU that met it; the owner then pauses or frees.
+ */
+#pragma once
+
+#include "machine/console.h"
+#include "machine/counters.h"
+#include "machine/kvm.h"
+#include "machine/report.h"
+
+struct machine;
+
+struct machine_config {
+    uint64_t memory_bytes;
+    unsigned cpus;
+    const char *cpu_profile, *cmdline; /* borrowed during machine_new */
+    int kernel_fd, initrd_fd;          /* borrowed during machine_new; initrd -1 for none */
+};
+
+/* What the owner lends to the machine; all of it outlives the machine. */
+struct machine_host {
+    const struct kvm *kvm;
+    struct console *console;
+    struct counters *counters;
+    void (*stopped)(void *ctx, const struct report *report); /* [vcpu] must not block */
+    void *ctx;
+};
+
+/* Memory, CPUs, profile and command line are checked; a wrong image gets one sentence. */
+struct machine *machine_new(const struct machine_config *config, const struct machine_host *host,
+                            struct err *err);
+void machine_free(struct machine *m);
+
+/* Every vCPU answers before pause returns; a machine that does not run is left as it is. [loop] */
+void machine_pause(struct machine *m);
+void machine_resume(struct machine *m);
+
+struct mem *machine_mem(struct machine *m);
+struct vm *machine_vm(struct machine *m);
+struct devices *machine_devices(struct machine *m);

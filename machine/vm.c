@@ -1,0 +1,134 @@
+/* See vm.h. */
+#include "machine/vm.h"
+
+#include <errno.h>
+#include <linux/kvm.h>
+#include <unistd.h>
+
+#include "machine/layout.h"
+
+#define IOAPIC_PINS 24
+#define PIC_PINS 16
+
+static int step(int rc, const char *what, struct err *err)
+{
+    return rc < 0 ? err_sys(err, -rc, "KVM refuses %s", what) : 0;
+}
+
+/* KVM_CREATE_VM may be interrupted and must then be tried again. */
+static int make_fd(struct vm *vm, struct err *err)
+{
+    int rc = kvm_ioctl(vm->kvm->fd, KVM_CREATE_VM, NULL);
+    if (rc < 0)
+        return step(rc, "to make a virtual machine", err);
+    vm->fd = rc;
+    return 0;
+}
+
+static int enable_caps(struct vm *vm, struct err *err)
+{
+    struct kvm_enable_cap cap = {
+        .cap = KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
+        .args[0] = KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET,
+    };
+    if (!vm->kvm->manual_dirty_log)
+        return 0;
+    return step(kvm_ioctl(vm->fd, KVM_ENABLE_CAP, &cap), "the manual dirty log", err);
+}
+
+static int make_chips(struct vm *vm, struct err *err)
+{
+    uint64_t identity = LAYOUT_KVM_IDENTITY_GPA;
+    /* The dummy speaker answers port 0x61 with the PIT's own channel 2, as guests that time
+     * themselves by it expect. */
+    struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
+    int rc = step(kvm_ioctl(vm->fd, KVM_SET_IDENTITY_MAP_ADDR, &identity), "the identity map", err);
+    if (rc == 0)
+        rc = step(kvm_ioctl(vm->fd, KVM_SET_TSS_ADDR, (void *)(uintptr_t)LAYOUT_KVM_TSS_GPA),
+                  "the TSS address", err);
+    if (rc == 0)
+        rc = step(kvm_ioctl(vm->fd, KVM_CREATE_IRQCHIP, NULL), "interrupt controllers", err);
+    if (rc == 0)
+        rc = step(kvm_ioctl(vm->fd, KVM_CREATE_PIT2, &pit), "a PIT", err);
+    return rc;
+}
+
+static void add_route(struct kvm_irq_routing *table, unsigned gsi, unsigned chip, unsigned pin)
+{
+    table->entries[table->nr++] = (struct kvm_irq_routing_entry){
+        .gsi = gsi,
+        .type = KVM_IRQ_ROUTING_IRQCHIP,
+        .u.irqchip = {.irqchip = chip, .pin = pin},
+    };
+}
+
+/* As on a PC: GSI n is PIC line n and IOAPIC pin n, but the PIT's GSI 0 is IOAPIC pin 2. */
+static int set_routing(struct vm *vm, struct err *err)
+{
+    union {
+        struct kvm_irq_routing table;
+        uint8_t room[sizeof(struct kvm_irq_routing) +
+                     (PIC_PINS + IOAPIC_PINS) * sizeof(struct kvm_irq_routing_entry)];
+    } u = {0};
+    for (unsigned gsi = 0; gsi < PIC_PINS; gsi++)
+        if (gsi != 2)
+            add_route(&u.table, gsi, gsi < 8 ? KVM_IRQCHIP_PIC_MASTER : KVM_IRQCHIP_PIC_SLAVE,
+                      gsi % 8);
+    for (unsigned gsi = 0; gsi < IOAPIC_PINS; gsi++)
+        if (gsi != 2)
+            add_route(&u.table, gsi, KVM_IRQCHIP_IOAPIC, gsi == 0 ? 2 : gsi);
+    return step(kvm_ioctl(vm->fd, KVM_SET_GSI_ROUTING, &u), "the interrupt routing", err);
+}
+
+int vm_set_slots(struct vm *vm, bool log_dirty, struct err *err)
+{
+    int rc = 0;
+    for (unsigned i = 0; rc == 0 && i < vm->mem->nregions; i++) {
+        const struct mem_region *r = &vm->mem->regions[i];
+        struct kvm_userspace_memory_region slot = {
+            .slot = i,
+            .flags = log_dirty ? KVM_MEM_LOG_DIRTY_PAGES : 0,
+            .guest_phys_addr = r->gpa,
+            .memory_size = r->size,
+            .userspace_addr = (uint64_t)(uintptr_t)(vm->mem->base + r->offset),
+        };
+        rc = step(kvm_ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &slot), "guest memory", err);
+    }
+    return rc;
+}
+
+int vm_init(struct vm *vm, const struct kvm *kvm, struct mem *mem, struct err *err)
+{
+    *vm = (struct vm){.fd = -1, .kvm = kvm, .mem = mem};
+    int rc = make_fd(vm, err);
+    if (rc == 0)
+        rc = enable_caps(vm, err);
+    if (rc == 0)
+        rc = make_chips(vm, err);
+    if (rc == 0)
+        rc = set_routing(vm, err);
+    if (rc == 0)
+        rc = vm_set_slots(vm, false, err);
+    if (rc < 0)
+        vm_fini(vm);
+    return rc;
+}
+
+void vm_fini(struct vm *vm)
+{
+    if (vm->fd >= 0)
+        close(vm->fd);
+    vm->fd = -1;
+}
+
+static void set_line(void *ctx, unsigned gsi, bool level)
+{
+    struct vm *vm = ctx;
+    struct kvm_irq_level line = {.irq = gsi, .level = level};
+    kvm_ioctl(vm->fd, KVM_IRQ_LINE, &line); /* fails only for a GSI that no chip has */
+}
+
+struct irq_sink vm_irq_sink(struct vm *vm)
+{
+    return (struct irq_sink){.set = set_line, .ctx = vm};
+}

@@ -1,0 +1,28 @@
+/*
+ * The KVM virtual machine: its descriptor, interrupt chips, routing and memory slots.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "machine/device.h"
+#include "machine/kvm.h"
+#include "machine/mem.h"
+
+struct vm {
+    int fd; /* owned */
+    const struct kvm *kvm;
+    struct mem *mem; /* borrowed */
+};
+
+/* Creates the VM, its chips and its routing, and plugs the memory in. */
+int vm_init(struct vm *vm, const struct kvm *kvm, struct mem *mem, struct err *err);
+void vm_fini(struct vm *vm);
+
+/* Sets all memory slots anew with or without KVM's dirty log. */
+int vm_set_slots(struct vm *vm, bool log_dirty, struct err *err);
+
+/* The interrupt lines of this VM for its devices. */
+struct irq_sink vm_irq_sink(struct vm *vm);

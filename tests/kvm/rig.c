@@ -1,0 +1,203 @@
+/* See rig.h. */
+#include "tests/kvm/rig.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define RIG_MEMORY (128ull << 20)
+
+static void wake(struct rig *r)
+{
+    pthread_mutex_lock(&r->lock);
+    pthread_cond_broadcast(&r->changed);
+    pthread_mutex_unlock(&r->lock);
+}
+
+static void on_output(void *ctx)
+{
+    wake(ctx);
+}
+
+static void on_room(void *ctx)
+{
+    wake(ctx);
+}
+
+static const struct console_ops console_ops = {.output = on_output, .input_room = on_room};
+
+static void on_stopped(void *ctx, const struct report *report)
+{
+    struct rig *r = ctx;
+    pthread_mutex_lock(&r->lock);
+    if (!r->stopped) {
+        r->stopped = true;
+        r->report = *report;
+    }
+    pthread_cond_broadcast(&r->changed);
+    pthread_mutex_unlock(&r->lock);
+}
+
+void rig_need_kvm(void)
+{
+    int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    if (fd < 0) {
+        print_message("skipped: /dev/kvm cannot be opened: %s\n", strerror(errno));
+        exit(77);
+    }
+    close(fd);
+}
+
+/* Tests lie in BUILD/tests, guests in BUILD/guests. */
+static int open_guest(const char *name)
+{
+    char exe[4096], path[4200];
+    ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
+    assert_true(n > 0);
+    exe[n] = '\0';
+    snprintf(path, sizeof(path), "%s/../guests/%s.elf", dirname(exe), name);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        fail_msg("cannot open %s", path);
+    return fd;
+}
+
+void rig_start(struct rig *r, const struct rig_options *o)
+{
+    struct err err = {0};
+    memset(r, 0, sizeof(*r));
+    pthread_mutex_init(&r->lock, NULL);
+    pthread_cond_init(&r->changed, NULL);
+    r->kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    r->kernel_fd = open_guest(o->guest);
+    struct machine_config config = {
+        .memory_bytes = o->memory_bytes ? o->memory_bytes : RIG_MEMORY,
+        .cpus = o->cpus ? o->cpus : 1,
+        .cpu_profile = o->cpu_profile ? o->cpu_profile : "host",
+        .cmdline = o->cmdline ? o->cmdline : "",
+        .kernel_fd = r->kernel_fd,
+        .initrd_fd = -1,
+    };
+    struct machine_host host = {.kvm = &r->kvm,
+                                .console = &r->console,
+                                .counters = &r->counters,
+                                .stopped = on_stopped,
+                                .ctx = r};
+    if (kvm_init(&r->kvm, r->kvm_fd, &err) < 0 ||
+        console_init(&r->console, &console_ops, r, &err) < 0 ||
+        !(r->machine = machine_new(&config, &host, &err)))
+        fail_msg("%s", err.text);
+    machine_resume(r->machine);
+}
+
+void rig_stop(struct rig *r)
+{
+    machine_free(r->machine);
+    console_fini(&r->console);
+    close(r->kernel_fd);
+    close(r->kvm_fd);
+    pthread_cond_destroy(&r->changed);
+    pthread_mutex_destroy(&r->lock);
+}
+
+char *rig_console(struct rig *r)
+{
+    uint64_t offset = 0, missed;
+    char *all = calloc(1, CONSOLE_SCROLL_BYTES + 1);
+    assert_non_null(all);
+    console_read(&r->console, &offset, all, CONSOLE_SCROLL_BYTES, &missed);
+    return all;
+}
+
+static struct timespec deadline_in(unsigned ms)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    t.tv_sec += ms / 1000;
+    t.tv_nsec += (long)(ms % 1000) * 1000000;
+    if (t.tv_nsec >= 1000000000) {
+        t.tv_sec++;
+        t.tv_nsec -= 1000000000;
+    }
+    return t;
+}
+
+static bool find_behind(struct rig *r, uint64_t *offset, const char *text)
+{
+    char *all = rig_console(r);
+    uint64_t begin = console_begin(&r->console), from = *offset > begin ? *offset - begin : 0;
+    char *at = from <= strlen(all) ? strstr(all + from, text) : NULL;
+    if (at)
+        *offset = begin + (uint64_t)(at - all) + strlen(text);
+    free(all);
+    return at != NULL;
+}
+
+void rig_expect(struct rig *r, uint64_t *offset, const char *text, unsigned timeout_ms)
+{
+    struct timespec until = deadline_in(timeout_ms);
+    uint64_t zero = 0;
+    bool found, late = false;
+    pthread_mutex_lock(&r->lock);
+    while (!(found = find_behind(r, offset ? offset : &zero, text)) && !late)
+        late = pthread_cond_timedwait(&r->changed, &r->lock, &until) == ETIMEDOUT;
+    bool stopped = r->stopped;
+    pthread_mutex_unlock(&r->lock);
+    if (found)
+        return;
+    char *all = rig_console(r);
+    size_t n = strlen(all);
+    print_message("guest said:\n%s\n", n > 3000 ? all + n - 3000 : all);
+    fail_msg("no '%s' within %u ms%s%s", text, timeout_ms, stopped ? "; it stopped: " : "",
+             stopped ? r->report.text : "");
+}
+
+const struct report *rig_expect_stopped(struct rig *r, unsigned timeout_ms)
+{
+    struct timespec until = deadline_in(timeout_ms);
+    bool late = false;
+    pthread_mutex_lock(&r->lock);
+    while (!r->stopped && !late)
+        late = pthread_cond_timedwait(&r->changed, &r->lock, &until) == ETIMEDOUT;
+    bool stopped = r->stopped;
+    pthread_mutex_unlock(&r->lock);
+    if (!stopped) {
+        char *all = rig_console(r);
+        print_message("guest said:\n%s\n", all);
+        fail_msg("the guest did not stop within %u ms", timeout_ms);
+    }
+    return &r->report;
+}
+
+void rig_check_clean(struct rig *r)
+{
+    char *all = rig_console(r);
+    const char *at = strstr(all, "FAIL");
+    if (!at)
+        for (at = all; (at = strstr(at, "errors=")) && strncmp(at, "errors=0", 8) == 0;)
+            at += 8;
+    if (at)
+        fail_msg("the guest found an error: %.300s", at);
+    free(all);
+}
+
+long rig_last_value(struct rig *r, const char *key)
+{
+    char *all = rig_console(r), word[64];
+    long value = -1;
+    snprintf(word, sizeof(word), " %s=", key);
+    for (const char *at = all; (at = strstr(at, word)); at += strlen(word))
+        value = strtol(at + strlen(word), NULL, 0);
+    free(all);
+    return value;
+}
