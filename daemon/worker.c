@@ -1,0 +1,344 @@
+/* See worker.h. */
+#include "daemon/worker.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/now.h"
+#include "daemon/console_file.h"
+#include "daemon/record.h"
+#include "daemon/worker_console.h"
+#include "daemon/worker_session.h"
+#include "daemon/worker_status.h"
+
+#define WORKER_BACKLOG 8
+#define WORKER_FLUSH_MS 1000 /* how long the last news may take to leave */
+
+#define TO(state) SM_TO(FERRY__WORKER_STATE__WORKER_##state)
+
+static const struct sm_state life[] = {
+    [FERRY__WORKER_STATE__WORKER_NEW] = {"new", TO(RUNNING) | TO(PAUSED) | TO(ENDED)},
+    [FERRY__WORKER_STATE__WORKER_RUNNING] = {"running", TO(PAUSED) | TO(FAILED) | TO(ENDED)},
+    [FERRY__WORKER_STATE__WORKER_PAUSED] = {"paused", TO(RUNNING) | TO(FAILED) | TO(ENDED)},
+    [FERRY__WORKER_STATE__WORKER_FAILED] = {"failed", TO(RUNNING) | TO(ENDED)},
+    [FERRY__WORKER_STATE__WORKER_ENDED] = {"ended", 0},
+};
+
+/* The record comes first: what was told to nobody is still found there. */
+static void enter(struct worker *w, unsigned state)
+{
+    struct worker_status_storage storage;
+    struct err err = {0};
+    char from[16];
+    snprintf(from, sizeof(from), "%s", sm_name(&w->life));
+    if (sm_move(&w->life, state) < 0) {
+        log_error("no way from %s to state %u", from, state);
+        return;
+    }
+    log_info("%s -> %s", from, sm_name(&w->life));
+    Ferry__WorkerStatus status = FERRY__WORKER_STATUS__INIT;
+    worker_status(w, &status, &storage);
+    if (record_write(w->record_fd, ++w->record_seq, &status, &err) < 0)
+        log_error("%s", err.text);
+    session_tell_status(w, &status);
+}
+
+static bool is(const struct worker *w, unsigned state)
+{
+    return w->life.now == state;
+}
+
+/* [vcpu] The first event wins: what follows it is its consequence. */
+static void on_stopped(void *ctx, const struct report *report)
+{
+    struct worker *w = ctx;
+    pthread_mutex_lock(&w->event_lock);
+    if (!w->has_event) {
+        w->has_event = true;
+        w->event = *report;
+    }
+    pthread_mutex_unlock(&w->event_lock);
+    uv_async_send(&w->woken);
+}
+
+/* [vcpu] */
+static void on_console_output(void *ctx)
+{
+    struct worker *w = ctx;
+    if (atomic_load(&w->watchers))
+        uv_async_send(&w->woken);
+}
+
+/* [vcpu] */
+static void on_console_room(void *ctx)
+{
+    struct worker *w = ctx;
+    uv_async_send(&w->woken);
+}
+
+static const struct console_ops console_ops = {
+    .output = on_console_output,
+    .input_room = on_console_room,
+};
+
+static bool take_event(struct worker *w, struct report *event)
+{
+    pthread_mutex_lock(&w->event_lock);
+    bool has = w->has_event;
+    *event = w->event;
+    w->has_event = false;
+    pthread_mutex_unlock(&w->event_lock);
+    return has;
+}
+
+static void remember_ending(struct worker *w, const struct report *report)
+{
+    char line[700];
+    w->ending = *report;
+    w->ending_wall_ns = now_wall_ns();
+    ending_line(report, line, sizeof(line));
+    if (report->kind == REPORT_SHUTDOWN)
+        log_info("%s", line);
+    else
+        log_error("guest stopped: %s", line);
+}
+
+static void keep_console(struct worker *w)
+{
+    struct err err = {0};
+    if (w->console_fd >= 0 && worker_console_keep(w, &err) < 0)
+        log_warn("the last of the console is lost: %s", err.text);
+}
+
+/* Takes the guest apart and ends the loop once the sessions have heard of it. */
+static void end(struct worker *w)
+{
+    if (is(w, FERRY__WORKER_STATE__WORKER_ENDED))
+        return;
+    machine_free(w->machine);
+    w->machine = NULL;
+    keep_console(w);
+    worker_console_wake(w);
+    enter(w, FERRY__WORKER_STATE__WORKER_ENDED);
+    session_close_all(w);
+    if (w->has_listener)
+        uv_close((uv_handle_t *)&w->listener, NULL);
+    uv_close((uv_handle_t *)&w->woken, NULL);
+}
+
+static void freeze(struct worker *w)
+{
+    machine_pause(w->machine);
+    keep_console(w);
+    enter(w, FERRY__WORKER_STATE__WORKER_FAILED);
+}
+
+static void on_event(struct worker *w, const struct report *event)
+{
+    struct err err = {0};
+    if (!w->machine)
+        return;
+    switch (event->kind) {
+    case REPORT_RESET:
+        log_info("%s", event->text);
+        if (worker_reset(w, event->text, &err) < 0)
+            log_error("%s", err.text);
+        break;
+    case REPORT_SHUTDOWN:
+        remember_ending(w, event);
+        end(w);
+        break;
+    default:
+        remember_ending(w, event);
+        freeze(w);
+    }
+}
+
+static void on_woken(uv_async_t *handle)
+{
+    struct worker *w = handle->data;
+    struct report event;
+    if (take_event(w, &event))
+        on_event(w, &event);
+    worker_console_wake(w);
+}
+
+static struct machine *build(struct worker *w, struct err *err)
+{
+    struct machine_config config = {
+        .memory_bytes = w->config->memory_bytes,
+        .cpus = w->config->cpus,
+        .cpu_profile = w->config->cpu_profile,
+        .cmdline = w->config->cmdline,
+        .kernel_fd = w->kernel_fd,
+        .initrd_fd = w->initrd_fd,
+    };
+    struct machine_host host = {
+        .kvm = &w->kvm,
+        .console = &w->console,
+        .counters = &w->counters,
+        .stopped = on_stopped,
+        .ctx = w,
+    };
+    return machine_new(&config, &host, err);
+}
+
+int worker_negotiate(const Ferry__WorkerHello *theirs, Ferry__WorkerHello *ours, struct err *err)
+{
+    uint32_t top =
+        theirs->max_version < WORKER_PROTOCOL_MAX ? theirs->max_version : WORKER_PROTOCOL_MAX;
+    if (top < WORKER_PROTOCOL_MIN || top < theirs->min_version)
+        return err_set(err, EPROTONOSUPPORT,
+                       "this worker speaks versions %d to %d of the protocol, not %u to %u",
+                       WORKER_PROTOCOL_MIN, WORKER_PROTOCOL_MAX, theirs->min_version,
+                       theirs->max_version);
+    ours->min_version = ours->max_version = top;
+    ours->release = FERRY_VERSION;
+    ours->pid = (uint32_t)getpid();
+    return 0;
+}
+
+int worker_pause(struct worker *w, struct err *err)
+{
+    machine_pause(w->machine);
+    enter(w, FERRY__WORKER_STATE__WORKER_PAUSED);
+    return 0;
+}
+
+int worker_resume(struct worker *w, struct err *err)
+{
+    enter(w, FERRY__WORKER_STATE__WORKER_RUNNING);
+    machine_resume(w->machine);
+    return 0;
+}
+
+/* The machine is built anew, from the same descriptors and by the same function as at its start. */
+int worker_reset(struct worker *w, const char *by, struct err *err)
+{
+    struct report stale;
+    machine_free(w->machine);
+    take_event(w, &stale); /* of the machine that is gone */
+    w->machine = build(w, err);
+    if (!w->machine) {
+        err_wrap(err, "the machine cannot be built again after a reset");
+        struct report report = {.kind = REPORT_INTERNAL_ERROR};
+        snprintf(report.text, sizeof(report.text), "%.190s", err->text);
+        remember_ending(w, &report);
+        end(w);
+        return -err->code;
+    }
+    w->resets++;
+    w->boot_wall_ns = now_wall_ns();
+    w->ending = (struct report){0};
+    w->ending_wall_ns = 0;
+    session_tell_reset(w, by);
+    if (!is(w, FERRY__WORKER_STATE__WORKER_RUNNING))
+        enter(w, FERRY__WORKER_STATE__WORKER_RUNNING);
+    machine_resume(w->machine);
+    return 0;
+}
+
+void worker_quit(struct worker *w)
+{
+    end(w);
+}
+
+int worker_init(struct worker *w, Ferry__MachineConfig *config, struct fds *fds, struct err *err)
+{
+    unsigned i = 0;
+    memset(w, 0, sizeof(*w));
+    sm_init(&w->life, life, sizeof(life) / sizeof(life[0]), FERRY__WORKER_STATE__WORKER_NEW);
+    pthread_mutex_init(&w->event_lock, NULL);
+    w->config = config;
+    w->kvm_fd = fds_take(fds, i++);
+    w->kernel_fd = fds_take(fds, i++);
+    w->initrd_fd = config->initrd[0] ? fds_take(fds, i++) : -1;
+    w->listen_fd = fds_take(fds, i++);
+    w->record_fd = fds_take(fds, i++);
+    w->console_fd = fds_take(fds, i++);
+    int rc = console_init(&w->console, &console_ops, w, err);
+    if (rc == 0 && (w->kvm_fd < 0 || w->kernel_fd < 0 || w->console_fd < 0))
+        rc = err_set(err, EINVAL, "the start request came with too few descriptors");
+    if (rc == 0)
+        rc = kvm_init(&w->kvm, w->kvm_fd, err);
+    if (rc == 0)
+        rc = uv_loop_init(&w->loop) < 0 ? err_set(err, ENOMEM, "cannot make an event loop") : 0;
+    if (rc == 0) {
+        /* Before the machine: its vCPUs send to it. */
+        uv_async_init(&w->loop, &w->woken, on_woken);
+        w->woken.data = w;
+        w->machine = build(w, err);
+        rc = w->machine ? 0 : -err->code;
+    }
+    w->boot_wall_ns = now_wall_ns();
+    return rc;
+}
+
+static void on_connection(uv_stream_t *server, int status)
+{
+    struct worker *w = server->data;
+    struct err err = {0};
+    if (status == 0 && session_accept(w, server, &err) < 0)
+        log_warn("%s", err.text);
+}
+
+static int listen_for_ferryd(struct worker *w, struct err *err)
+{
+    uv_pipe_init(&w->loop, &w->listener, 0);
+    w->listener.data = w;
+    w->has_listener = true;
+    int rc = uv_pipe_open(&w->listener, w->listen_fd);
+    if (rc == 0) {
+        w->listen_fd = -1; /* libuv's now */
+        rc = uv_listen((uv_stream_t *)&w->listener, WORKER_BACKLOG, on_connection);
+    }
+    return rc < 0 ? err_sys(err, -rc, "cannot listen for ferryd") : 0;
+}
+
+static void give_up_flushing(uv_timer_t *timer)
+{
+    uv_stop(timer->loop);
+}
+
+int worker_run(struct worker *w, int first, bool paused, struct err *err)
+{
+    int rc = listen_for_ferryd(w, err);
+    if (rc == 0)
+        rc = session_open(w, first, err);
+    if (rc < 0)
+        return rc;
+    if (paused)
+        enter(w, FERRY__WORKER_STATE__WORKER_PAUSED);
+    else
+        worker_resume(w, err);
+    while (!is(w, FERRY__WORKER_STATE__WORKER_ENDED))
+        uv_run(&w->loop, UV_RUN_ONCE);
+    uv_timer_init(&w->loop, &w->patience);
+    uv_timer_start(&w->patience, give_up_flushing, WORKER_FLUSH_MS, 0);
+    uv_unref((uv_handle_t *)&w->patience);
+    uv_run(&w->loop, UV_RUN_DEFAULT);
+    return 0;
+}
+
+static void close_fd(int *fd)
+{
+    if (*fd > 0)
+        close(*fd);
+    *fd = -1;
+}
+
+void worker_fini(struct worker *w)
+{
+    machine_free(w->machine);
+    console_fini(&w->console);
+    close_fd(&w->kvm_fd);
+    close_fd(&w->kernel_fd);
+    close_fd(&w->initrd_fd);
+    close_fd(&w->listen_fd);
+    close_fd(&w->record_fd);
+    close_fd(&w->console_fd);
+    frame_free(w->config ? &w->config->base : NULL);
+    pthread_mutex_destroy(&w->event_lock);
+}

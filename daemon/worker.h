@@ -1,0 +1,80 @@
+/*
+ * The worker's heart: one guest and its lifecycle. Everything here is [loop] unless marked.
+ *
+ *              start                       guest broke
+ *     NEW ───────────► RUNNING ──────────────────────────► FAILED
+ *      │ paused       pause │ ▲ resume                        │
+ *      └──────────► PAUSED ◄┘ │        reset                  │
+ *                     │  └────┴───────────────────────────────┘
+ *                     ▼
+ *                   ENDED   (from everywhere: the guest switched itself off, or quit)
+ *
+ * A vCPU that meets the end of its road tells so from its thread; the loop then acts: a shutdown
+ * ends the worker, a reset builds the machine anew from the same config and descriptors, a fault
+ * freezes the guest so that it can be looked at. Each change of state is written to the record file
+ * first and told to all sessions then, so that a ferryd that was away learns it too.
+ */
+#pragma once
+
+#include <pthread.h>
+#include <uv.h>
+
+#include "base/sm.h"
+#include "daemon/fds.h"
+#include "machine/console.h"
+#include "machine/kvm.h"
+#include "machine/machine.h"
+#include "proto/worker.pb-c.h"
+
+#define WORKER_PROTOCOL_MIN 1
+#define WORKER_PROTOCOL_MAX 1
+
+struct session;
+struct console_write;
+
+struct worker {
+    uv_loop_t loop;
+    uv_async_t woken;   /* from vCPU threads */
+    uv_pipe_t listener; /* where a later ferryd finds us */
+    uv_timer_t patience;
+    bool has_listener;
+
+    struct kvm kvm;
+    Ferry__MachineConfig *config; /* owned, of frame_unpack */
+    /* Owned; -1 for none. */
+    int kvm_fd, kernel_fd, initrd_fd, listen_fd, record_fd, console_fd;
+    struct console console;
+    struct counters counters;
+    struct machine *machine; /* owned; NULL once it ended */
+
+    struct sm life; /* enum _Ferry__WorkerState */
+    struct report ending;
+    uint64_t ending_wall_ns, boot_wall_ns, record_seq;
+    uint32_t resets;
+
+    struct session *sessions;
+    struct console_write *writes; /* waiting for the guest to read, first come first */
+    unsigned writes_waiting;
+
+    pthread_mutex_t event_lock;
+    bool has_event; /* locked, with event */
+    struct report event;
+    _Atomic unsigned watchers; /* sessions that wait for console output */
+};
+
+/* Takes the descriptors and the config of a start request, and builds the machine. */
+int worker_init(struct worker *w, Ferry__MachineConfig *config, struct fds *fds, struct err *err);
+
+/* Runs the loop until the guest is gone; `first` is the connected socket of the ferryd that started
+ * us (owned). */
+int worker_run(struct worker *w, int first, bool paused, struct err *err);
+void worker_fini(struct worker *w);
+
+/* Fills our answer to ferryd's hello, or refuses its versions. */
+int worker_negotiate(const Ferry__WorkerHello *theirs, Ferry__WorkerHello *ours, struct err *err);
+
+/* The verbs of the RPC; legal states were checked by its table. */
+int worker_pause(struct worker *w, struct err *err);
+int worker_resume(struct worker *w, struct err *err);
+int worker_reset(struct worker *w, const char *by, struct err *err);
+void worker_quit(struct worker *w);

@@ -1,0 +1,160 @@
+/* See worker_rpc.h. */
+#include "daemon/worker_rpc.h"
+
+#include <errno.h>
+
+#include "daemon/worker_console.h"
+#include "daemon/worker_status.h"
+
+#define IN(state) (1u << FERRY__WORKER_STATE__WORKER_##state)
+#define ALIVE (IN(RUNNING) | IN(PAUSED) | IN(FAILED))
+#define ANY (ALIVE | IN(NEW) | IN(ENDED))
+
+/* A handler answers by itself and returns 1, or returns 0 for an empty answer, or fails. */
+struct row {
+    const char *name;
+    int (*handle)(struct session *s, const Ferry__WorkerRequest *r, struct err *err);
+    unsigned states;
+};
+
+static int on_hello(struct session *s, const Ferry__WorkerRequest *r, struct err *err)
+{
+    Ferry__WorkerHello ours = FERRY__WORKER_HELLO__INIT;
+    Ferry__WorkerReply reply = FERRY__WORKER_REPLY__INIT;
+    int rc = worker_negotiate(r->hello, &ours, err);
+    if (rc < 0)
+        return rc;
+    ours.vm_name = s->worker->config->name;
+    reply.id = r->id;
+    reply.body_case = FERRY__WORKER_REPLY__BODY_HELLO;
+    reply.hello = &ours;
+    s->greeted = true;
+    session_reply(s, &reply);
+    return 1;
+}
+
+static int on_pause(struct session *s, const Ferry__WorkerRequest *r, struct err *err)
+{
+    return worker_pause(s->worker, err);
+}
+
+static int on_resume(struct session *s, const Ferry__WorkerRequest *r, struct err *err)
+{
+    return worker_resume(s->worker, err);
+}
+
+static int on_reset(struct session *s, const Ferry__WorkerRequest *r, struct err *err)
+{
+    return worker_reset(s->worker, "by request", err);
+}
+
+static int on_quit(struct session *s, const Ferry__WorkerRequest *r, struct err *err)
+{
+    Ferry__WorkerReply reply = FERRY__WORKER_REPLY__INIT;
+    reply.id = r->id;
+    session_reply(s, &reply);
+    worker_quit(s->worker);
+    return 1;
+}
+
+static int on_status(struct session *s, const Ferry__WorkerRequest *r, struct err *err)
+{
+    struct worker_status_storage storage;
+    Ferry__WorkerStatus status = FERRY__WORKER_STATUS__INIT;
+    Ferry__WorkerReply reply = FERRY__WORKER_REPLY__INIT;
+    worker_status(s->worker, &status, &storage);
+    reply.id = r->id;
+    reply.body_case = FERRY__WORKER_REPLY__BODY_STATUS;
+    reply.status = &status;
+    session_reply(s, &reply);
+    return 1;
+}
+
+static int on_stats(struct session *s, const Ferry__WorkerRequest *r, struct err *err)
+{
+    Ferry__Counter counters[COUNTER_KINDS + 1], *list[COUNTER_KINDS + 1];
+    Ferry__WorkerStats stats = FERRY__WORKER_STATS__INIT;
+    Ferry__WorkerReply reply = FERRY__WORKER_REPLY__INIT;
+    for (unsigned i = 0; i <= COUNTER_KINDS; i++) {
+        ferry__counter__init(&counters[i]);
+        list[i] = &counters[i];
+        counters[i].name = i < COUNTER_KINDS ? (char *)(uintptr_t)counter_name(i) : "console_bytes";
+        counters[i].value = i < COUNTER_KINDS ? atomic_load(&s->worker->counters.exits[i])
+                                              : console_end(&s->worker->console);
+    }
+    stats.counters = list;
+    stats.n_counters = COUNTER_KINDS + 1;
+    reply.id = r->id;
+    reply.body_case = FERRY__WORKER_REPLY__BODY_STATS;
+    reply.stats = &stats;
+    session_reply(s, &reply);
+    return 1;
+}
+
+static int on_console_read(struct session *s, const Ferry__WorkerRequest *r, struct err *err)
+{
+    return worker_console_read(s, r->id, r->console_read, err);
+}
+
+static int on_console_watch(struct session *s, const Ferry__WorkerRequest *r, struct err *err)
+{
+    return worker_console_watch(s, r->id, r->console_watch, err);
+}
+
+static int on_console_write(struct session *s, const Ferry__WorkerRequest *r, struct err *err)
+{
+    return worker_console_write(s, r->id, r->console_write, err);
+}
+
+// clang-format off
+static const struct row rows[] = {
+    [FERRY__WORKER_REQUEST__BODY_HELLO]         = {"hello",         on_hello,         ANY},
+    [FERRY__WORKER_REQUEST__BODY_PAUSE]         = {"pause",         on_pause,         IN(RUNNING)},
+    [FERRY__WORKER_REQUEST__BODY_RESUME]        = {"resume",        on_resume,        IN(PAUSED)},
+    [FERRY__WORKER_REQUEST__BODY_RESET]         = {"reset",         on_reset,         ALIVE},
+    [FERRY__WORKER_REQUEST__BODY_QUIT]          = {"quit",          on_quit,          ALIVE},
+    [FERRY__WORKER_REQUEST__BODY_STATUS]        = {"status",        on_status,        ANY},
+    [FERRY__WORKER_REQUEST__BODY_STATS]         = {"stats",         on_stats,         ANY},
+    [FERRY__WORKER_REQUEST__BODY_CONSOLE_READ]  = {"console_read",  on_console_read,  ANY},
+    [FERRY__WORKER_REQUEST__BODY_CONSOLE_WATCH] = {"console_watch", on_console_watch, ALIVE},
+    [FERRY__WORKER_REQUEST__BODY_CONSOLE_WRITE] = {"console_write", on_console_write, ALIVE},
+};
+// clang-format on
+
+static const struct row *find_row(const Ferry__WorkerRequest *r)
+{
+    unsigned i = r->body_case;
+    return i < sizeof(rows) / sizeof(rows[0]) && rows[i].handle ? &rows[i] : NULL;
+}
+
+static void reply_code(struct session *s, uint32_t id, const struct err *err)
+{
+    Ferry__WorkerReply reply = FERRY__WORKER_REPLY__INIT;
+    reply.id = id;
+    reply.code = (uint32_t)err->code;
+    reply.error = (char *)(uintptr_t)err->text;
+    session_reply(s, &reply);
+}
+
+static int dispatch(struct session *s, const Ferry__WorkerRequest *r, struct err *err)
+{
+    const struct row *row = find_row(r);
+    struct sm *life = &s->worker->life;
+    if (!row)
+        return err_set(err, ENOSYS, "this worker knows no such request");
+    if (!(row->states & 1u << life->now))
+        return err_set(err, EPERM, "%s is not possible while the guest is %s", row->name,
+                       sm_name(life));
+    return row->handle(s, r, err);
+}
+
+int worker_rpc_handle(struct session *s, const Ferry__WorkerRequest *r, struct err *err)
+{
+    struct err refused = {0};
+    if (!s->greeted && r->body_case != FERRY__WORKER_REQUEST__BODY_HELLO)
+        return err_set(err, EPROTO, "the first request must be a hello");
+    int rc = dispatch(s, r, &refused);
+    if (rc <= 0)
+        reply_code(s, r->id, &refused);
+    return 0;
+}

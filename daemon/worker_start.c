@@ -1,0 +1,85 @@
+/* See worker_start.h. */
+#include "daemon/worker_start.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+#include "daemon/worker.h"
+#include "proto/frame.h"
+
+static int send_reply(int socket, const Ferry__WorkerReply *reply, struct err *err)
+{
+    struct buf out;
+    buf_init(&out, FRAME_HEAD_BYTES + FRAME_BODY_MAX);
+    int rc = frame_pack(&reply->base, &out, err);
+    if (rc == 0)
+        rc = fds_send(socket, out.data, out.len, NULL, 0, err);
+    buf_fini(&out);
+    return rc;
+}
+
+int worker_start_reply(int socket, uint32_t id, const struct err *failure, struct err *err)
+{
+    Ferry__WorkerReply reply = FERRY__WORKER_REPLY__INIT;
+    reply.id = id;
+    if (failure) {
+        reply.code = (uint32_t)failure->code;
+        reply.error = (char *)(uintptr_t)failure->text;
+    }
+    return send_reply(socket, &reply, err);
+}
+
+static int answer_hello(int socket, const char *name, const Ferry__WorkerRequest *r,
+                        struct err *err)
+{
+    Ferry__WorkerHello ours = FERRY__WORKER_HELLO__INIT;
+    Ferry__WorkerReply reply = FERRY__WORKER_REPLY__INIT;
+    int rc = worker_negotiate(r->hello, &ours, err);
+    if (rc < 0) {
+        struct err ignored; /* the refusal itself is what is reported */
+        worker_start_reply(socket, r->id, err, &ignored);
+        return rc;
+    }
+    ours.vm_name = (char *)(uintptr_t)name;
+    reply.id = r->id;
+    reply.body_case = FERRY__WORKER_REPLY__BODY_HELLO;
+    reply.hello = &ours;
+    return send_reply(socket, &reply, err);
+}
+
+static Ferry__WorkerRequest *receive(int socket, struct buf *body, struct fds *fds, struct err *err)
+{
+    if (fds_receive(socket, body, fds, err) < 0)
+        return NULL;
+    return (Ferry__WorkerRequest *)frame_unpack(&ferry__worker_request__descriptor, body->data,
+                                                body->len, err);
+}
+
+int worker_start_receive(int socket, const char *name, Ferry__WorkerRequest **request,
+                         struct fds *fds, struct err *err)
+{
+    struct buf body;
+    int rc = 0;
+    bool greeted = false;
+    buf_init(&body, FRAME_BODY_MAX);
+    *request = NULL;
+    while (rc == 0) {
+        Ferry__WorkerRequest *r = receive(socket, &body, fds, err);
+        if (!r) {
+            rc = -err->code;
+            break;
+        }
+        if (r->body_case == FERRY__WORKER_REQUEST__BODY_START && greeted && r->start->config) {
+            *request = r;
+            break;
+        }
+        if (r->body_case == FERRY__WORKER_REQUEST__BODY_HELLO)
+            rc = answer_hello(socket, name, r, err);
+        else
+            rc = err_set(err, EPROTO, "a worker begins with a hello and a start");
+        greeted = true;
+        frame_free(&r->base);
+    }
+    buf_fini(&body);
+    return rc;
+}

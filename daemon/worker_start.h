@@ -1,0 +1,15 @@
+/*
+ * The worker's first conversation, before its loop runs: hello, then `start` with the descriptors.
+ * It blocks: there is nothing else to do yet, and ferryd closes the socket when it loses patience.
+ */
+#pragma once
+
+#include "daemon/fds.h"
+#include "proto/worker.pb-c.h"
+
+/* Receives hellos (answered) and the start request, which the caller frees with frame_free. */
+int worker_start_receive(int socket, const char *name, Ferry__WorkerRequest **request,
+                         struct fds *fds, struct err *err);
+
+/* Answers the start request: with failure's sentence, or with success when failure is NULL. */
+int worker_start_reply(int socket, uint32_t id, const struct err *failure, struct err *err);

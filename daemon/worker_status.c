@@ -1,0 +1,19 @@
+/* See worker_status.h. */
+#include "daemon/worker_status.h"
+
+#include <unistd.h>
+
+void worker_status(struct worker *w, Ferry__WorkerStatus *status,
+                   struct worker_status_storage *storage)
+{
+    ferry__worker_status__init(status);
+    status->state = w->life.now;
+    status->boot_wall_ns = w->boot_wall_ns;
+    status->resets = w->resets;
+    status->uuid = w->config->uuid;
+    status->pid = (uint32_t)getpid();
+    if (w->ending_wall_ns) {
+        ending_from_report(&storage->ending, &w->ending, w->ending_wall_ns);
+        status->ending = &storage->ending.message;
+    }
+}
