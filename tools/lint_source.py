@@ -24,7 +24,7 @@ PRODUCT = ("base", "vmstate", "proto", "machine", "migrate", "snapshot", "daemon
 
 # Header of an outside library -> its name and the only places that include it.
 LIBRARIES = (
-    (r"uv\.h", "libuv", ("daemon/", "machine/io.c", "machine/timer.c")),
+    (r"uv\.h", "libuv", ("daemon/", "machine/io.c", "machine/io.h", "machine/timer.c")),
     (r"(linux|asm)/kvm.*\.h", "the KVM interface", ("machine/",)),
     (r"zstd.*\.h", "zstd", ("vmstate/", "machine/boot/unpack.c")),
     (r"lz4.*\.h", "lz4", ("machine/boot/unpack.c",)),
