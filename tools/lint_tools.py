@@ -111,8 +111,10 @@ def run_tidy(names, fix):
         raise LeftOut(f"{BUILD} is not configured: ./dev lint does that")
     with open(commands, encoding="utf-8") as f:
         entries = {os.path.relpath(e["file"]): e for e in json.load(f)}
-    with open(".clang-tidy", "rb") as f:
-        judge = run(tool, "--version").stdout.encode() + f.read()
+    judge = run(tool, "--version").stdout.encode()
+    for config in (n for n in names if os.path.basename(n) == ".clang-tidy"):
+        with open(config, "rb") as f:
+            judge += f.read()
     cache = os.path.join(BUILD, "tidy-cache")
     os.makedirs(cache, exist_ok=True)
     digest = Digest([".", os.path.join(BUILD, "generated")])
