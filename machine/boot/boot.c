@@ -73,7 +73,7 @@ static int write_info(struct mem *mem, struct boot_entry *entry, struct err *err
 int boot_load(struct mem *mem, const struct boot_source *src, struct boot_entry *entry,
               struct err *err)
 {
-    struct kernel kernel;
+    struct kernel kernel = {0};
     int rc = load_kernel(mem, src, &kernel, entry, err);
     if (rc == 0)
         rc = load_initrd(mem, src, &kernel, entry, err);

@@ -23,7 +23,7 @@ static int set_pvh_entry(struct kernel *kernel, const struct elf_image *image, u
 static int load_elf(struct mem *mem, const struct input *in, struct kernel *kernel, struct err *err)
 {
     struct elf_image image;
-    bool pvh;
+    bool pvh = false;
     uint64_t entry;
     int rc = elf_open(&image, in, mem, err);
     if (rc == 0)
