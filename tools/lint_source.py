@@ -161,6 +161,14 @@ def check_forbidden(source):
             yield number, f"{match.group(0)}: finish it, or leave it out"
 
 
+def check_temp(source):
+    """Files of a test go where ./dev test sees what is left behind."""
+    if source.is_c and source.path != "tests/temp.h":
+        for number, line in enumerate(source.lines, 1):
+            if '"/tmp' in line:
+                yield number, "/tmp by name: a test makes its directory with temp_dir (tests/temp.h)"
+
+
 def check_spaces(source):
     for number, line in enumerate(source.lines, 1):
         if line != line.rstrip():
@@ -182,7 +190,7 @@ def check_packages(source, dependencies=""):
                 yield number, f"docs/dependencies.md does not say why {name} is needed"
 
 
-CHECKS = (check_arrows, check_libraries, check_shape, check_forbidden, check_spaces)
+CHECKS = (check_arrows, check_libraries, check_shape, check_forbidden, check_temp, check_spaces)
 
 
 def check(source, dependencies=""):

@@ -120,6 +120,10 @@ class Text(unittest.TestCase):
         self.assertEqual(found("docs/a.md", "a"), ["1: no newline at the end of the file"])
         self.assertEqual(found("docs/a.md", "a\n\nb\n"), [])
 
+    def test_temporary_files(self):
+        line = HEAD + 'char d[] = "/tmp/x-XXXXXX";\n'
+        self.assertEqual(len(found("tests/sim/test_a.c", line)), 1)
+
     def test_packages_have_their_reason(self):
         text = 'deps_build="gcc a|b $deps_x"\n'
         self.assertEqual(found("tools/deps.sh", text, "`gcc` `a` `b`"), [])

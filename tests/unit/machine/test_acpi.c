@@ -17,13 +17,14 @@
 #include "machine/boot/acpi.h"
 #include "machine/boot/aml.h"
 #include "machine/layout.h"
+#include "tests/temp.h"
 
 #define TABLE_MAX 4096u
 #define IASL_TEXT_MAX 65536u
 
 static struct mem mem;
 static struct err err;
-static char dir[32]; /* of test_iasl; "" while there is none */
+static char dir[64]; /* of test_iasl; "" while there is none */
 
 static int setup(void **state)
 {
@@ -276,8 +277,7 @@ static void test_iasl(void **state)
     if (system("iasl -v >/dev/null 2>&1") != 0)
         skip();
     assert_int_equal(acpi_write(&mem, 3, &err), 0);
-    strcpy(dir, "/tmp/ferry-acpi-XXXXXX");
-    assert_non_null(mkdtemp(dir));
+    assert_true(temp_dir(dir, sizeof(dir)));
     find_dsdt(&t);
     disassemble("dsdt", &t, text);
     assert_non_null(strstr(text, "Name (_S5, Package (0x04)"));
