@@ -147,11 +147,12 @@ static void other_main(struct cpu *cpu)
 
 static void choose_level(uint64_t xcr0)
 {
+    unsigned best = find_level(xcr0);
     char word[16] = "";
 
-    level = find_level(xcr0);
+    level = best;
     cmdline_word("level", word, sizeof(word));
-    for (unsigned i = 0; i < level; i++)
+    for (unsigned i = 0; i < best; i++)
         if (text_same(word, level_names[i]))
             level = i;
 }
