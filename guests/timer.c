@@ -7,7 +7,7 @@
  * is lost can say so.
  *
  *   interval=US   between two ticks, 5000        strict   a clock that jumps is an error
- *   lost=MS       a timer this late is lost, 5000
+ *   lost=MS       a timer this late is lost, 5000          early=N  early ticks allowed, 0
  */
 #include "timer.h"
 
@@ -59,11 +59,13 @@ static void print_line(uint64_t now, unsigned cpus)
         sum.missed += c->missed;
         c->late_ns = 0;
     }
-    say("ms=%lu cpus=%u oneshot=%lu periodic=%lu deadline=%lu pit=%u max_late_us=%lu missed=%lu "
+    say("ms=%lu cpus=%u oneshot=%lu periodic=%lu deadline=%lu pit=%u max_late_us=%lu early=%lu "
+        "missed=%lu "
         "drift_us=%ld jumps=%lu backwards=%lu errors=%lu",
         (now - timer_life.started_ns) / 1000000, cpus, sum.ticks[TIMER_ONESHOT],
         sum.ticks[TIMER_PERIODIC], sum.ticks[TIMER_DEADLINE], pit_ticks(), sum.late_ns / 1000,
-        sum.missed, clocks_drift_us(), clocks_jumps(), clocks_backwards(), timer_life.errors);
+        timer_early(), sum.missed, clocks_drift_us(), clocks_jumps(), clocks_backwards(),
+        timer_life.errors);
 }
 
 static void other_main(struct cpu *cpu)

@@ -18,6 +18,7 @@ extern struct timer_counts timer_counts[MAX_CPUS];
 
 /* The local timers. timer_local.c */
 void timer_begin(void);
+uint64_t timer_early(void); /* ticks */
 bool timer_has_deadline(void);
 void timer_step(struct cpu *cpu); /* one tick, or a few of the periodic kind */
 
