@@ -86,7 +86,7 @@ const struct cpu_feature cpu_features[] = {
     {"avx512ifma",         7,          0, CPUID_EBX, 21, 0, NEEDS("avx512f")},
     {"clflushopt",         7,          0, CPUID_EBX, 23},
     {"clwb",               7,          0, CPUID_EBX, 24},
-    {"intel_pt",           7,          0, CPUID_EBX, 25, 0, NEVER},
+    {"intel_pt",           7,          0, CPUID_EBX, 25, 0, NEVER, X(8)},
     {"avx512pf",           7,          0, CPUID_EBX, 26, 0, NEEDS("avx512f")},
     {"avx512er",           7,          0, CPUID_EBX, 27, 0, NEEDS("avx512f")},
     {"avx512cd",           7,          0, CPUID_EBX, 28, 4, NEEDS("avx512f")},
@@ -100,7 +100,7 @@ const struct cpu_feature cpu_features[] = {
     {"ospke",              7,          0, CPUID_ECX,  4, 0, NEVER}, /* KVM follows CR4 */
     {"waitpkg",            7,          0, CPUID_ECX,  5},
     {"avx512_vbmi2",       7,          0, CPUID_ECX,  6, 0, NEEDS("avx512vl")},
-    {"shstk",              7,          0, CPUID_ECX,  7, 0, NEVER}, /* SSP is in no MSR */
+    {"shstk",              7,          0, CPUID_ECX,  7, 0, NEVER, X(11) | X(12)}, /* SSP is in no MSR */
     {"gfni",               7,          0, CPUID_ECX,  8, 0, NEEDS("sse2")},
     {"vaes",               7,          0, CPUID_ECX,  9, 0, NEEDS("avx", "aes")},
     {"vpclmulqdq",         7,          0, CPUID_ECX, 10, 0, NEEDS("avx", "pclmulqdq")},
@@ -276,6 +276,14 @@ int cpu_features_find(const char *name, size_t len)
 
 #define NEAR_MAX 32
 
+/* Case and the sign between words are no difference. */
+static char plain(char c)
+{
+    if (c >= 'A' && c <= 'Z')
+        return (char)(c - 'A' + 'a');
+    return c == '-' || c == '.' ? '_' : c;
+}
+
 /* Edit distance: how many letters to add, drop or change. Both have at most NEAR_MAX letters. */
 static unsigned distance(const char *a, size_t alen, const char *b, size_t blen)
 {
@@ -286,7 +294,7 @@ static unsigned distance(const char *a, size_t alen, const char *b, size_t blen)
         uint8_t corner = row[0];
         row[0] = (uint8_t)i;
         for (size_t j = 1; j <= blen; j++) {
-            uint8_t best = corner + (a[i - 1] != b[j - 1]);
+            uint8_t best = corner + (plain(a[i - 1]) != plain(b[j - 1]));
             corner = row[j];
             if (row[j] + 1 < best)
                 best = row[j] + 1;
@@ -332,7 +340,8 @@ bool cpu_features_has(const struct cpuid_set *set, const struct cpu_feature *f)
 
 bool cpu_features_usable(const struct cpuid_set *set, const struct cpu_feature *f)
 {
-    return cpu_features_has(set, f) && (cpuid_get(set, 0xd, 0, CPUID_EAX) & f->xstate) == f->xstate;
+    uint32_t components = cpuid_get(set, 0xd, 0, CPUID_EAX) | cpuid_get(set, 0xd, 1, CPUID_ECX);
+    return cpu_features_has(set, f) && (components & f->xstate) == f->xstate;
 }
 
 static bool needs_any(const struct cpu_feature *f, const bool gone[CPU_FEATURES_MAX])
