@@ -145,11 +145,23 @@ static void other_main(struct cpu *cpu)
         hold_once(cpu->index, false);
 }
 
+static void try_level(void *arg)
+{
+    static struct fpu_image image;
+
+    make_image(&image, seed);
+    fpu_hold(&image, &image, 0, *(unsigned *)arg, 0);
+}
+
 static void choose_level(uint64_t xcr0)
 {
     unsigned best = find_level(xcr0);
     char word[16] = "";
 
+    while (best && !guest_survives(try_level, &best)) {
+        say("level=%s is offered and raises an exception", level_names[best]);
+        best--;
+    }
     level = best;
     cmdline_word("level", word, sizeof(word));
     for (unsigned i = 0; i < best; i++)
