@@ -1,11 +1,6 @@
 /*
- * ROOT/vms/NAME/console: what the guest said last, kept for the time after its worker. The worker
- * writes it once, when it ends; ferryd reads it from then on.
- *
- *     0   u64 offset of the first byte below in all that the guest ever said
- *     8   the bytes, at most CONSOLE_FILE_MAX
- *
- * A worker that was killed outright has written nothing: then the file is empty.
+ * The console file of a VM: its worker's scrollback (base/scroll.h), mapped by the worker, so that
+ * what the guest said last can be read however the worker ended.
  */
 #pragma once
 
@@ -14,12 +9,6 @@
 #include <sys/types.h>
 
 #include "base/err.h"
-
-#define CONSOLE_FILE_HEAD 8u
-#define CONSOLE_FILE_MAX (16u << 20)
-
-/* Replaces the content. */
-int console_file_write(int fd, uint64_t begin, const void *data, size_t len, struct err *err);
 
 /* begin..end is what is kept; 0..0 for an empty file. */
 int console_file_range(int fd, uint64_t *begin, uint64_t *end, struct err *err);

@@ -7,7 +7,6 @@
 
 #include "base/log.h"
 #include "base/now.h"
-#include "daemon/console_file.h"
 #include "daemon/record.h"
 #include "daemon/worker_console.h"
 #include "daemon/worker_session.h"
@@ -105,13 +104,6 @@ static void remember_ending(struct worker *w, const struct report *report)
         log_error("guest stopped: %s", line);
 }
 
-static void keep_console(struct worker *w)
-{
-    struct err err = {0};
-    if (w->console_fd >= 0 && worker_console_keep(w, &err) < 0)
-        log_warn("the last of the console is lost: %s", err.text);
-}
-
 /* Takes the guest apart and ends the loop once the sessions have heard of it. */
 static void end(struct worker *w)
 {
@@ -119,7 +111,6 @@ static void end(struct worker *w)
         return;
     machine_free(w->machine);
     w->machine = NULL;
-    keep_console(w);
     worker_console_wake(w);
     enter(w, FERRY__WORKER_STATE__WORKER_ENDED);
     session_close_all(w);
@@ -131,7 +122,6 @@ static void end(struct worker *w)
 static void freeze(struct worker *w)
 {
     machine_pause(w->machine);
-    keep_console(w);
     enter(w, FERRY__WORKER_STATE__WORKER_FAILED);
 }
 
@@ -258,9 +248,9 @@ int worker_init(struct worker *w, Ferry__MachineConfig *config, struct fds *fds,
     w->listen_fd = fds_take(fds, i++);
     w->record_fd = fds_take(fds, i++);
     w->console_fd = fds_take(fds, i++);
-    int rc = console_init(&w->console, &console_ops, w, err);
-    if (rc == 0 && (w->kvm_fd < 0 || w->kernel_fd < 0 || w->console_fd < 0))
-        rc = err_set(err, EINVAL, "the start request came with too few descriptors");
+    int rc = w->console_fd < 0
+                 ? err_set(err, EINVAL, "the start request came with too few descriptors")
+                 : console_init_file(&w->console, w->console_fd, &console_ops, w, err);
     if (rc == 0)
         rc = kvm_init(&w->kvm, w->kvm_fd, err);
     if (rc == 0)

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/console_file.h"
 #include "daemon/worker_session.h"
 
 /* Input that the guest's queue had no room for yet. */
@@ -169,16 +168,4 @@ void worker_console_forget(struct session *s)
     for (struct console_write *c = s->worker->writes; c; c = c->next)
         if (c->session == s)
             c->session = NULL;
-}
-
-int worker_console_keep(struct worker *w, struct err *err)
-{
-    uint8_t *all = malloc(CONSOLE_SCROLL_BYTES);
-    if (!all)
-        return err_set(err, ENOMEM, "no memory for a copy of the console");
-    uint64_t offset = 0, missed;
-    size_t n = console_read(&w->console, &offset, all, CONSOLE_SCROLL_BYTES, &missed);
-    int rc = console_file_write(w->console_fd, offset - n, all, n, err);
-    free(all);
-    return rc;
 }

@@ -30,6 +30,3 @@ void worker_console_wake(struct worker *w);
 
 /* Nobody waits for the answers of this session any more; what it wrote is still typed. */
 void worker_console_forget(struct session *s);
-
-/* Writes the scrollback into the console file. */
-int worker_console_keep(struct worker *w, struct err *err);

@@ -1,11 +1,23 @@
 /* See console.h. */
 #include "machine/console.h"
 
-int console_init(struct console *c, const struct console_ops *ops, void *ctx, struct err *err)
+static void init(struct console *c, const struct console_ops *ops, void *ctx)
 {
     *c = (struct console){.ops = ops, .ctx = ctx};
     pthread_mutex_init(&c->lock, NULL);
+}
+
+int console_init(struct console *c, const struct console_ops *ops, void *ctx, struct err *err)
+{
+    init(c, ops, ctx);
     return scroll_init(&c->scroll, CONSOLE_SCROLL_BYTES, err);
+}
+
+int console_init_file(struct console *c, int fd, const struct console_ops *ops, void *ctx,
+                      struct err *err)
+{
+    init(c, ops, ctx);
+    return scroll_init_file(&c->scroll, fd, CONSOLE_SCROLL_BYTES, err);
 }
 
 void console_fini(struct console *c)
@@ -84,7 +96,7 @@ uint64_t console_begin(struct console *c)
 uint64_t console_end(struct console *c)
 {
     pthread_mutex_lock(&c->lock);
-    uint64_t end = c->scroll.end;
+    uint64_t end = scroll_end(&c->scroll);
     pthread_mutex_unlock(&c->lock);
     return end;
 }

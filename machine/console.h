@@ -34,7 +34,10 @@ struct console {
     void *dev;
 };
 
+/* The scrollback lives in memory, or in the file `fd` (borrowed), where it outlives the process. */
 int console_init(struct console *c, const struct console_ops *ops, void *ctx, struct err *err);
+int console_init_file(struct console *c, int fd, const struct console_ops *ops, void *ctx,
+                      struct err *err);
 void console_fini(struct console *c);
 
 /* The device's side. */
