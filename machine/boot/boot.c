@@ -11,6 +11,7 @@
 #include "machine/boot/initrd.h"
 #include "machine/boot/input.h"
 #include "machine/boot/kernel.h"
+#include "machine/boot/linux_params.h"
 #include "machine/boot/pvh.h"
 #include "machine/layout.h"
 
@@ -57,17 +58,28 @@ static int write_cmdline(struct mem *mem, const char *cmdline, const struct kern
     return mem_write(mem, LAYOUT_CMDLINE, cmdline, len + 1, err);
 }
 
-static int write_info(struct mem *mem, struct boot_entry *entry, struct err *err)
+static int write_info(struct mem *mem, const struct kernel *kernel, struct boot_entry *entry,
+                      struct err *err)
 {
     struct e820 map;
     e820_build(&map, mem);
-    struct pvh_facts facts = {.cmdline_gpa = LAYOUT_CMDLINE,
-                              .rsdp_gpa = LAYOUT_ACPI_GPA,
-                              .initrd_gpa = entry->initrd_gpa,
-                              .initrd_bytes = entry->initrd_bytes,
-                              .map = &map};
-    entry->info = LAYOUT_PVH_INFO;
-    return pvh_write(mem, &facts, err);
+    if (entry->protocol == BOOT_PVH) {
+        struct pvh_facts facts = {.cmdline_gpa = LAYOUT_CMDLINE,
+                                  .rsdp_gpa = LAYOUT_ACPI_GPA,
+                                  .initrd_gpa = entry->initrd_gpa,
+                                  .initrd_bytes = entry->initrd_bytes,
+                                  .map = &map};
+        entry->info = LAYOUT_PVH_INFO;
+        return pvh_write(mem, &facts, err);
+    }
+    struct linux_facts facts = {.header = &kernel->header,
+                                .cmdline_gpa = LAYOUT_CMDLINE,
+                                .rsdp_gpa = LAYOUT_ACPI_GPA,
+                                .initrd_gpa = entry->initrd_gpa,
+                                .initrd_bytes = entry->initrd_bytes,
+                                .map = &map};
+    entry->info = LAYOUT_ZERO_PAGE;
+    return linux_params_write(mem, &facts, err);
 }
 
 int boot_load(struct mem *mem, const struct boot_source *src, struct boot_entry *entry,
@@ -82,6 +94,6 @@ int boot_load(struct mem *mem, const struct boot_source *src, struct boot_entry 
     if (rc == 0)
         rc = acpi_write(mem, src->cpus, err);
     if (rc == 0)
-        rc = write_info(mem, entry, err);
+        rc = write_info(mem, &kernel, entry, err);
     return rc == 0 ? entry_write(mem, entry->protocol, err) : rc;
 }
