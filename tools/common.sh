@@ -75,7 +75,15 @@ kvm_missing() {
         echo "/dev/kvm is missing: this machine offers no hardware virtualization, or the kernel" \
             "module is not loaded (modprobe kvm_intel or kvm_amd; in a VM, enable nested virtualization)"
     elif ! (: <>/dev/kvm) 2>/dev/null; then
-        echo "/dev/kvm cannot be opened by $(id -un): join its group" \
-            "(sudo usermod -aG $(stat -c %G /dev/kvm) $(id -un), then log in again) or be root"
+        case "$(stat -c %A /dev/kvm) $(stat -c %G /dev/kvm)" in
+        ????rw*" root" | ????[!r]* | ?????[!w]*)
+            echo "/dev/kvm cannot be opened by $(id -un): run as root, or give it to a group" \
+                "(sudo chgrp kvm /dev/kvm && sudo chmod 660 /dev/kvm) that you are in"
+            ;;
+        *)
+            echo "/dev/kvm cannot be opened by $(id -un): join its group" \
+                "(sudo usermod -aG $(stat -c %G /dev/kvm) $(id -un), then log in again) or be root"
+            ;;
+        esac
     fi
 }
