@@ -8,9 +8,9 @@ deps_test="libcmocka-dev clang llvm clang-format-14|clang-format clang-tidy-14|c
 deps_bench="qemu-system-x86 python3"
 deps_package="dpkg-dev file"
 
-# Until clang 14.0.6 the sanitizers' runtimes came with clang itself.
+# In Ubuntu 22.04 the runtimes of libFuzzer and the sanitizers come with clang itself.
 if ! grep -q '^VERSION_CODENAME=jammy' /etc/os-release 2>/dev/null; then
-    deps_test="$deps_test libclang-rt-14-dev|libclang-rt-dev"
+    deps_test="$deps_test libclang-rt-dev"
 fi
 
 deps_installed() {
