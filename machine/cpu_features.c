@@ -281,7 +281,7 @@ static char plain(char c)
 {
     if (c >= 'A' && c <= 'Z')
         return (char)(c - 'A' + 'a');
-    return c == '-' || c == '.' ? '_' : c;
+    return (char)(c == '-' || c == '.' ? '_' : c);
 }
 
 /* Edit distance: how many letters to add, drop or change. Both have at most NEAR_MAX letters. */
