@@ -55,6 +55,9 @@ struct field {
 struct state_desc {
     const char *name;
     uint16_t version, min_version; /* what save writes; the oldest that load takes */
+    /* The oldest reader that may load what save writes, skipping the fields it does not know; 0
+     * when none older than `version` may. A section carries it. */
+    uint16_t reader_version;
     const struct field *fields;    /* up to FIELD_END */
     /* Checks and derives what is not stored, after a load; NULL for nothing to do. The object may
      * hold any values: the bytes came from outside. */
