@@ -5,13 +5,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cleanup.h"
+#include "machine/devices/acpi_pm.h"
 #include "machine/devices/i8042.h"
+#include "machine/devices/rtc.h"
 #include "machine/devices/serial.h"
 
 /* The order is the order of building and of the state sections. */
 const struct device_type *const devices_table[] = {
     &serial_type,
+    &rtc_type,
     &i8042_type,
+    &acpi_pm_type,
 };
 const unsigned devices_count = sizeof(devices_table) / sizeof(devices_table[0]);
 _Static_assert(sizeof(devices_table) / sizeof(devices_table[0]) <= DEVICES_MAX, "too many devices");
@@ -81,4 +86,29 @@ void devices_reset(struct devices *d)
     for (unsigned i = 0; i < d->count; i++)
         if (d->table[i]->reset)
             d->table[i]->reset(d->slots[i]);
+}
+
+int devices_sections(struct devices *d, struct section_set *set, struct err *err)
+{
+    int rc = 0;
+    for (unsigned i = 0; rc == 0 && i < d->count; i++)
+        if (d->table[i]->state)
+            rc = section_set_add(set, d->table[i]->state, 0, SECTION_CRITICAL, d->slots[i], err);
+    return rc;
+}
+
+int devices_save(struct devices *d, struct buf *out, struct err *err)
+{
+    CLEAN(section_set_fini) struct section_set set;
+    section_set_init(&set);
+    int rc = devices_sections(d, &set, err);
+    return rc < 0 ? rc : section_set_save(&set, out, err);
+}
+
+int devices_load(struct devices *d, struct span in, struct section_report *report, struct err *err)
+{
+    CLEAN(section_set_fini) struct section_set set;
+    section_set_init(&set);
+    int rc = devices_sections(d, &set, err);
+    return rc < 0 ? rc : section_set_load(&set, in, report, err);
 }

@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "machine/device.h"
+#include "vmstate/section.h"
 
 #define DEVICES_MAX 32
 
@@ -41,3 +42,11 @@ void devices_resume(struct devices *d);
 
 /* What the reset line does, while quiesced. Memory, vCPUs and KVM's chips are the machine's. */
 void devices_reset(struct devices *d);
+
+/* Adds a critical section for each device that has state. The set is the machine's: devices stand
+ * in it beside vCPUs and the rest. */
+int devices_sections(struct devices *d, struct section_set *set, struct err *err);
+
+/* All devices by themselves, while quiesced. A failed load leaves them half filled: drop them. */
+int devices_save(struct devices *d, struct buf *out, struct err *err);
+int devices_load(struct devices *d, struct span in, struct section_report *report, struct err *err);
