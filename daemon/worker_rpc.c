@@ -43,6 +43,12 @@ static int on_resume(struct session *s, const Ferry__WorkerRequest *r, struct er
     return worker_resume(s->worker, err);
 }
 
+static int on_power_button(struct session *s, const Ferry__WorkerRequest *r, struct err *err)
+{
+    machine_press_power_button(s->worker->machine);
+    return 0;
+}
+
 static int on_reset(struct session *s, const Ferry__WorkerRequest *r, struct err *err)
 {
     return worker_reset(s->worker, "by request", err);
@@ -111,6 +117,7 @@ static const struct row rows[] = {
     [FERRY__WORKER_REQUEST__BODY_HELLO]         = {"hello",         on_hello,         ANY},
     [FERRY__WORKER_REQUEST__BODY_PAUSE]         = {"pause",         on_pause,         IN(RUNNING)},
     [FERRY__WORKER_REQUEST__BODY_RESUME]        = {"resume",        on_resume,        IN(PAUSED)},
+    [FERRY__WORKER_REQUEST__BODY_POWER_BUTTON]  = {"power_button",  on_power_button,  IN(RUNNING) | IN(PAUSED)},
     [FERRY__WORKER_REQUEST__BODY_RESET]         = {"reset",         on_reset,         ALIVE},
     [FERRY__WORKER_REQUEST__BODY_QUIT]          = {"quit",          on_quit,          ALIVE},
     [FERRY__WORKER_REQUEST__BODY_STATUS]        = {"status",        on_status,        ANY},

@@ -11,6 +11,7 @@
 #include "machine/boot/boot.h"
 #include "machine/boot/entry.h"
 #include "machine/cpu_profile.h"
+#include "machine/devices/acpi_pm.h"
 #include "machine/devices/devices.h"
 #include "machine/io.h"
 #include "machine/vcpu.h"
@@ -258,6 +259,11 @@ void machine_resume(struct machine *m)
     io_resume(&m->io);
     order_all(m, VCPU_ORDER_RUN);
     m->runs = true;
+}
+
+void machine_press_power_button(struct machine *m)
+{
+    acpi_pm_press_power_button(devices_find(&m->devices, "acpi-pm"));
 }
 
 struct mem *machine_mem(struct machine *m)

@@ -40,6 +40,8 @@ void machine_free(struct machine *m);
 void machine_pause(struct machine *m);
 void machine_resume(struct machine *m);
 
+void machine_press_power_button(struct machine *m);
+
 struct mem *machine_mem(struct machine *m);
 struct vm *machine_vm(struct machine *m);
 struct devices *machine_devices(struct machine *m);

@@ -52,6 +52,17 @@ static void internal_error_has_instruction(void **state)
     rig_stop(&rig);
 }
 
+static void power_button_ends_it(void **state)
+{
+    struct rig rig;
+    rig_start(&rig, &(struct rig_options){.guest = "hello"});
+    rig_expect(&rig, NULL, "count=2", 20000);
+    machine_press_power_button(rig.machine);
+    assert_int_equal(rig_expect_stopped(&rig, 20000)->kind, REPORT_SHUTDOWN);
+    rig_expect(&rig, NULL, "power button, bye", 1000);
+    rig_stop(&rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -59,6 +70,7 @@ int main(void)
         cmocka_unit_test(reset_is_reset),
         cmocka_unit_test(triple_fault_has_registers),
         cmocka_unit_test(internal_error_has_instruction),
+        cmocka_unit_test(power_button_ends_it),
     };
     rig_need_kvm();
     return cmocka_run_group_tests(tests, NULL, NULL);
