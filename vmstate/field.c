@@ -16,10 +16,11 @@ static const struct {
     const char *name;
     uint8_t bytes;
 } kinds[] = {
-    [FIELD_KIND_U8] = {"u8", 1},     [FIELD_KIND_U16] = {"u16", 2},
-    [FIELD_KIND_U32] = {"u32", 4},   [FIELD_KIND_U64] = {"u64", 8},
-    [FIELD_KIND_I32] = {"i32", 4},   [FIELD_KIND_I64] = {"i64", 8},
-    [FIELD_KIND_BOOL] = {"bool", 1}, [FIELD_KIND_STRUCT] = {"struct", 0},
+    [FIELD_KIND_U8] = {"u8", 1},           [FIELD_KIND_U16] = {"u16", 2},
+    [FIELD_KIND_U32] = {"u32", 4},         [FIELD_KIND_U64] = {"u64", 8},
+    [FIELD_KIND_I32] = {"i32", 4},         [FIELD_KIND_I64] = {"i64", 8},
+    [FIELD_KIND_BOOL] = {"bool", 1},       [FIELD_KIND_STRUCT] = {"struct", 0},
+    [FIELD_KIND_STRUCTS] = {"structs", 0},
 };
 
 static uint64_t element_get(const struct field *f, const void *object, uint32_t i)
@@ -36,6 +37,45 @@ static void element_put(const struct field *f, void *object, uint32_t i, uint64_
 
 static int save_fields(const struct field *fields, const void *object, struct buf *out);
 
+/* How many elements are in use; never more than there are. */
+static uint32_t used_get(const struct field *f, const void *object)
+{
+    uint32_t used = f->count;
+    if (f->counted)
+        memcpy(&used, (const uint8_t *)object + f->used_offset, sizeof(used));
+    return used < f->count ? used : f->count;
+}
+
+static void used_put(const struct field *f, void *object, uint32_t used)
+{
+    if (f->counted)
+        memcpy((uint8_t *)object + f->used_offset, &used, sizeof(used));
+}
+
+/* u32 length, then the fields, for each. */
+static int save_structs(const struct field *f, const void *object, struct buf *out)
+{
+    int rc = 0;
+    for (uint32_t i = 0, n = used_get(f, object); rc == 0 && i < n; i++) {
+        size_t at = out->len;
+        rc = buf_append_le(out, 0, 4);
+        if (rc == 0)
+            rc =
+                save_fields(f->sub, (const uint8_t *)object + f->offset + (size_t)i * f->size, out);
+        if (rc == 0)
+            le_put(out->data + at, out->len - at - 4, 4);
+    }
+    return rc;
+}
+
+static int save_numbers(const struct field *f, const void *object, struct buf *out)
+{
+    int rc = 0;
+    for (uint32_t i = 0, n = used_get(f, object); rc == 0 && i < n; i++)
+        rc = buf_append_le(out, element_get(f, object, i), kinds[f->kind].bytes);
+    return rc;
+}
+
 static int save_field(const struct field *f, const void *object, struct buf *out)
 {
     size_t head = out->len;
@@ -43,9 +83,9 @@ static int save_field(const struct field *f, const void *object, struct buf *out
              buf_append_le(out, 0, 1) | buf_append_le(out, 0, 4);
     if (rc == 0 && f->kind == FIELD_KIND_STRUCT)
         rc = save_fields(f->sub, (const uint8_t *)object + f->offset, out);
-    else
-        for (uint32_t i = 0; rc == 0 && i < f->count; i++)
-            rc = buf_append_le(out, element_get(f, object, i), kinds[f->kind].bytes);
+    else if (rc == 0)
+        rc = f->kind == FIELD_KIND_STRUCTS ? save_structs(f, object, out)
+                                           : save_numbers(f, object, out);
     if (rc == 0)
         le_put(out->data + head + 4, out->len - head - FIELD_HEAD_BYTES, 4);
     return rc;
@@ -79,10 +119,14 @@ static int load_fields(struct loader *l, const struct field *fields, void *objec
 static int load_numbers(struct loader *l, const struct field *f, void *object, struct span in)
 {
     uint64_t want = (uint64_t)f->count * kinds[f->kind].bytes;
-    if (in.left != want)
+    bool fits =
+        f->counted ? in.left <= want && in.left % kinds[f->kind].bytes == 0 : in.left == want;
+    uint32_t used = (uint32_t)(in.left / kinds[f->kind].bytes);
+    if (!fits)
         return err_set(l->err, EBADMSG, "%s.%s has %zu bytes instead of %" PRIu64, l->desc->name,
                        f->name, in.left, want);
-    for (uint32_t i = 0; i < f->count; i++) {
+    used_put(f, object, used);
+    for (uint32_t i = 0; i < used; i++) {
         uint64_t value = 0;
         span_le(&in, kinds[f->kind].bytes, &value);
         if (f->kind == FIELD_KIND_BOOL && value > 1)
@@ -93,12 +137,38 @@ static int load_numbers(struct loader *l, const struct field *f, void *object, s
     return 0;
 }
 
+static int load_structs(struct loader *l, const struct field *f, void *object, struct span in,
+                        unsigned depth)
+{
+    uint32_t i = 0;
+    for (; in.left; i++) {
+        uint64_t length;
+        if (i == f->count)
+            return err_set(l->err, EBADMSG, "%s.%s has more than %u elements", l->desc->name,
+                           f->name, f->count);
+        if (!span_le(&in, 4, &length) || length > in.left)
+            return err_set(l->err, EBADMSG, "%s.%s is truncated", l->desc->name, f->name);
+        struct span one = {.at = span_take(&in, length), .left = length};
+        int rc = load_fields(l, f->sub, (uint8_t *)object + f->offset + (size_t)i * f->size, one,
+                             depth + 1);
+        if (rc < 0)
+            return rc;
+    }
+    if (!f->counted && i != f->count)
+        return err_set(l->err, EBADMSG, "%s.%s has %u elements instead of %u", l->desc->name,
+                       f->name, i, f->count);
+    used_put(f, object, i);
+    return 0;
+}
+
 static int load_field(struct loader *l, const struct field *f, unsigned kind, void *object,
                       struct span in, unsigned depth)
 {
     if (kind != f->kind)
         return err_set(l->err, EBADMSG, "%s.%s is of kind %u instead of %s", l->desc->name, f->name,
                        kind, kinds[f->kind].name);
+    if (f->kind == FIELD_KIND_STRUCTS)
+        return load_structs(l, f, object, in, depth);
     if (f->kind != FIELD_KIND_STRUCT)
         return load_numbers(l, f, object, in);
     return load_fields(l, f->sub, (uint8_t *)object + f->offset, in, depth + 1);
@@ -182,12 +252,12 @@ static int describe_fields(const struct field *fields, unsigned indent, struct b
         int n = snprintf(line, sizeof(line), "%*s%u %s %s", indent, "", f->tag, f->name,
                          kinds[f->kind].name);
         if (f->count != 1)
-            n += snprintf(line + n, sizeof(line) - n, "[%u]", f->count);
+            n += snprintf(line + n, sizeof(line) - n, f->counted ? "[up to %u]" : "[%u]", f->count);
         if (f->since)
             n += snprintf(line + n, sizeof(line) - n, " since %u", f->since);
         n += snprintf(line + n, sizeof(line) - n, "\n");
         rc = buf_append(out, line, (size_t)n);
-        if (rc == 0 && f->kind == FIELD_KIND_STRUCT)
+        if (rc == 0 && f->sub)
             rc = describe_fields(f->sub, indent + 2, out);
     }
     return rc;

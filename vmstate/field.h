@@ -18,7 +18,8 @@
  *
  *     u16 tag | u8 kind | u8 0 | u32 length | payload (length bytes)
  *
- * A struct's payload is fields again; an array's payload is its elements side by side.
+ * A struct's payload is fields again; an array's payload is its elements side by side, of which a
+ * counted array has only as many as are in use; an array of structs puts u32 length before each.
  */
 #pragma once
 
@@ -39,6 +40,7 @@ enum field_kind {
     FIELD_KIND_I64 = 6,
     FIELD_KIND_BOOL = 7,
     FIELD_KIND_STRUCT = 8,
+    FIELD_KIND_STRUCTS = 9,
 };
 
 struct state_desc;
@@ -49,7 +51,9 @@ struct field {
     const char *name;
     enum field_kind kind;
     uint32_t offset, size, count; /* of one element; how many */
-    const struct field *sub;      /* FIELD_KIND_STRUCT: its fields */
+    uint32_t used_offset;         /* where a uint32_t says how many are in use; see FIELD_USED */
+    bool counted;
+    const struct field *sub; /* of a struct or of each of an array of structs: its fields */
 };
 
 struct state_desc {
@@ -87,6 +91,28 @@ struct state_desc {
         .tag = (tag_), .name = #member, .kind = FIELD_KIND_OF(FIELD_MEMBER(type, member)[0]),      \
         .offset = offsetof(type, member), .size = sizeof(FIELD_MEMBER(type, member)[0]),           \
         .count = sizeof(FIELD_MEMBER(type, member)) / sizeof(FIELD_MEMBER(type, member)[0])        \
+    }
+/* An array of which the first `used` (a uint32_t member) elements mean something. */
+#define FIELD_USED(tag_, type, member, used)                                                       \
+    {                                                                                              \
+        .tag = (tag_), .name = #member, .kind = FIELD_KIND_OF(FIELD_MEMBER(type, member)[0]),      \
+        .offset = offsetof(type, member), .size = sizeof(FIELD_MEMBER(type, member)[0]),           \
+        .count = sizeof(FIELD_MEMBER(type, member)) / sizeof(FIELD_MEMBER(type, member)[0]),       \
+        .used_offset = offsetof(type, used), .counted = true                                       \
+    }
+#define FIELD_STRUCTS(tag_, type, member, sub_)                                                    \
+    {                                                                                              \
+        .tag = (tag_), .name = #member, .kind = FIELD_KIND_STRUCTS,                                \
+        .offset = offsetof(type, member), .size = sizeof(FIELD_MEMBER(type, member)[0]),           \
+        .count = sizeof(FIELD_MEMBER(type, member)) / sizeof(FIELD_MEMBER(type, member)[0]),       \
+        .sub = (sub_)                                                                              \
+    }
+#define FIELD_STRUCTS_USED(tag_, type, member, used, sub_)                                         \
+    {                                                                                              \
+        .tag = (tag_), .name = #member, .kind = FIELD_KIND_STRUCTS,                                \
+        .offset = offsetof(type, member), .size = sizeof(FIELD_MEMBER(type, member)[0]),           \
+        .count = sizeof(FIELD_MEMBER(type, member)) / sizeof(FIELD_MEMBER(type, member)[0]),       \
+        .used_offset = offsetof(type, used), .counted = true, .sub = (sub_)                        \
     }
 #define FIELD_STRUCT(tag_, type, member, sub_)                                                     \
     {                                                                                              \
