@@ -1,0 +1,292 @@
+/* See host.h. */
+#include "tests/kvm/host.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/err.h"
+#include "base/fs.h"
+#include "base/now.h"
+
+#define ARGS_MAX 40
+#define OUTPUT_MAX 65536
+
+/* Between two looks at something that another process changes. */
+static void look_again_soon(void)
+{
+    nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+}
+
+static void find_build(struct host *h)
+{
+    char exe[4096];
+    ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
+    assert_true(n > 0);
+    exe[n] = '\0';
+    snprintf(h->build, sizeof(h->build), "%s/..", dirname(exe));
+}
+
+void host_start_ferryd(struct host *h)
+{
+    char program[4200], root[100], run[100], log[100];
+    snprintf(program, sizeof(program), "%s/bin/ferryd", h->build);
+    snprintf(root, sizeof(root), "%s/root", h->dir);
+    snprintf(run, sizeof(run), "%s/run", h->dir);
+    snprintf(log, sizeof(log), "%s/ferryd.log", h->dir);
+    h->ferryd = fork();
+    assert_true(h->ferryd >= 0);
+    if (h->ferryd == 0) {
+        int fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
+        dup2(fd, 1);
+        dup2(fd, 2);
+        execl(program, "ferryd", "--root", root, "--run", run, "--log", "debug", NULL);
+        _exit(127);
+    }
+    host_expect(h, "protocol", 10000, "version");
+}
+
+void host_start(struct host *h)
+{
+    const char *tmp = getenv("TMPDIR");
+    memset(h, 0, sizeof(*h));
+    find_build(h);
+    snprintf(h->dir, sizeof(h->dir), "%s/ferry-kvm-XXXXXX", tmp && strlen(tmp) < 40 ? tmp : "/tmp");
+    assert_non_null(mkdtemp(h->dir));
+    host_start_ferryd(h);
+}
+
+void host_kill_ferryd(struct host *h)
+{
+    int status;
+    assert_int_equal(kill(h->ferryd, SIGKILL), 0);
+    assert_int_equal(waitpid(h->ferryd, &status, 0), h->ferryd);
+}
+
+static unsigned split(char *text, char **argv, unsigned max)
+{
+    unsigned n = 0;
+    for (char *save, *word = strtok_r(text, " ", &save); word && n + 1 < max;
+         word = strtok_r(NULL, " ", &save))
+        argv[n++] = word;
+    argv[n] = NULL;
+    return n;
+}
+
+/* A '~' in an argument stands for a blank. */
+static void unescape(char **argv)
+{
+    for (; *argv; argv++)
+        for (char *c = *argv; *c; c++)
+            if (*c == '~')
+                *c = ' ';
+}
+
+static void exec_vmctl(const struct host *h, const char *args, int out)
+{
+    char text[4096], run[100], program[4200], guests[4200], *argv[ARGS_MAX + 3];
+    size_t n = 0;
+    snprintf(program, sizeof(program), "%s/bin/vmctl", h->build);
+    snprintf(guests, sizeof(guests), "%s/guests", h->build);
+    snprintf(run, sizeof(run), "%s/run", h->dir);
+    for (const char *p = args; *p && n < sizeof(text) - sizeof(guests);)
+        if (p[0] == '%' && p[1] == 'G') {
+            n += (size_t)snprintf(text + n, sizeof(text) - n, "%s", guests);
+            p += 2;
+        } else {
+            text[n++] = *p++;
+        }
+    text[n] = '\0';
+    argv[0] = "vmctl";
+    argv[1] = "--run";
+    argv[2] = run;
+    split(text, argv + 3, ARGS_MAX);
+    unescape(argv + 3);
+    dup2(open("/dev/null", O_RDONLY), 0);
+    dup2(out, 1);
+    dup2(out, 2);
+    execv(program, argv);
+    _exit(127);
+}
+
+static void drain(int fd, char *out, size_t size)
+{
+    char spill[4096];
+    size_t n = 0;
+    for (;;) {
+        bool fits = out && n + 1 < size;
+        ssize_t got = read(fd, fits ? out + n : spill, fits ? size - n - 1 : sizeof(spill));
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            break;
+        if (fits)
+            n += (size_t)got;
+    }
+    if (out)
+        out[n] = '\0';
+}
+
+static int run_args(struct host *h, char *out, size_t size, const char *args)
+{
+    int pipefd[2], status;
+    assert_int_equal(pipe2(pipefd, O_CLOEXEC), 0);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0)
+        exec_vmctl(h, args, pipefd[1]);
+    close(pipefd[1]);
+    drain(pipefd[0], out, size);
+    close(pipefd[0]);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+#define FORMAT(to)                                                                                 \
+    char to[4096];                                                                                 \
+    va_list list;                                                                                  \
+    va_start(list, args);                                                                          \
+    vsnprintf(to, sizeof(to), args, list);                                                         \
+    va_end(list)
+
+int host_run(struct host *h, char *out, size_t size, const char *args, ...)
+{
+    FORMAT(text);
+    return run_args(h, out, size, text);
+}
+
+static void show_log(const struct host *h)
+{
+    char command[200];
+    snprintf(command, sizeof(command), "tail -n 30 %s/ferryd.log; tail -n 15 %s/root/vms/*/log",
+             h->dir, h->dir);
+    if (system(command) != 0)
+        print_message("(no log)\n");
+}
+
+void host_must(struct host *h, const char *args, ...)
+{
+    char out[OUTPUT_MAX];
+    FORMAT(text);
+    int status = run_args(h, out, sizeof(out), text);
+    if (status != 0) {
+        show_log(h);
+        fail_msg("'vmctl %s' exits with %d: %s", text, status, out);
+    }
+}
+
+void host_expect(struct host *h, const char *wanted, unsigned timeout_ms, const char *args, ...)
+{
+    static char out[OUTPUT_MAX];
+    uint64_t until = now_ns() + timeout_ms * 1000000ull;
+    FORMAT(text);
+    for (;;) {
+        run_args(h, out, sizeof(out), text);
+        if (strstr(out, wanted))
+            return;
+        if (now_ns() > until)
+            break;
+        look_again_soon();
+    }
+    show_log(h);
+    fail_msg("'vmctl %s' does not say '%s' within %u ms but: %s", text, wanted, timeout_ms, out);
+}
+
+long host_number(struct host *h, const char *name, const char *key)
+{
+    static char out[OUTPUT_MAX];
+    char word[100];
+    if (host_run(h, out, sizeof(out), "show %s --json", name) != 0)
+        return -1;
+    snprintf(word, sizeof(word), "\"%s\":", key);
+    const char *at = strstr(out, word);
+    return at ? strtol(at + strlen(word), NULL, 10) : -1;
+}
+
+static unsigned count_entries(const char *path)
+{
+    DIR *dir = opendir(path);
+    unsigned n = 0;
+    while (dir && readdir(dir))
+        n++;
+    if (dir)
+        closedir(dir);
+    return n > 2 ? n - 2 : 0;
+}
+
+static unsigned long status_kib(pid_t pid, const char *key)
+{
+    char path[64], line[256];
+    unsigned long value = 0;
+    snprintf(path, sizeof(path), "/proc/%d/status", pid);
+    FILE *f = fopen(path, "r");
+    while (f && fgets(line, sizeof(line), f))
+        if (strncmp(line, key, strlen(key)) == 0)
+            value = strtoul(line + strlen(key), NULL, 10);
+    if (f)
+        fclose(f);
+    return value;
+}
+
+struct host_usage host_usage(pid_t pid)
+{
+    char path[64];
+    struct host_usage usage = {.rss_kib = status_kib(pid, "VmRSS:"),
+                               .anon_kib = status_kib(pid, "RssAnon:")};
+    snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+    usage.fds = count_entries(path);
+    snprintf(path, sizeof(path), "/proc/%d/task", pid);
+    usage.threads = count_entries(path);
+    return usage;
+}
+
+/* Workers whose descriptors or working files lie below our directory. */
+static unsigned workers_left(const struct host *h)
+{
+    unsigned left = 0;
+    DIR *proc = opendir("/proc");
+    for (struct dirent *e; proc && (e = readdir(proc));) {
+        char path[300], target[4096];
+        snprintf(path, sizeof(path), "/proc/%.20s/fd/2", e->d_name);
+        ssize_t n = readlink(path, target, sizeof(target) - 1);
+        if (n > 0 && strncmp(target, h->dir, strlen(h->dir)) == 0 && atoi(e->d_name) != h->ferryd)
+            left++;
+    }
+    if (proc)
+        closedir(proc);
+    return left;
+}
+
+static void kill_all(struct host *h)
+{
+    static char out[OUTPUT_MAX];
+    host_run(h, out, sizeof(out), "list --names");
+    for (char *save, *name = strtok_r(out, "\n", &save); name; name = strtok_r(NULL, "\n", &save))
+        host_run(h, NULL, 0, "kill %s", name);
+}
+
+void host_stop(struct host *h)
+{
+    int status;
+    struct err err;
+    kill_all(h);
+    assert_int_equal(kill(h->ferryd, SIGTERM), 0);
+    assert_int_equal(waitpid(h->ferryd, &status, 0), h->ferryd);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    assert_int_equal(workers_left(h), 0);
+    assert_int_equal(fs_remove_tree(AT_FDCWD, h->dir, &err), 0);
+}

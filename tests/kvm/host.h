@@ -1,0 +1,45 @@
+/*
+ * One host as a user sees it: a ferryd on roots of its own, and vmctl commands against it.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+struct host {
+    char dir[64]; /* holds root/, run/ and ferryd.log; removed at the end */
+    char build[4096];
+    pid_t ferryd;
+};
+
+/* Starts ferryd and waits until it answers. */
+void host_start(struct host *h);
+
+/* The daemon alone, for tests that kill it: its guests and roots stay. */
+void host_start_ferryd(struct host *h);
+void host_kill_ferryd(struct host *h);
+
+/* Ends all guests and the daemon; fails the test when anything is left behind. */
+void host_stop(struct host *h);
+
+/* Runs `vmctl ARGS` (split at blanks; %G is the guests' directory) and returns its exit status; its
+ * output (both streams, at most 64 KiB) goes to `out`, which may be NULL. */
+int host_run(struct host *h, char *out, size_t size, const char *args, ...)
+    __attribute__((format(printf, 4, 5)));
+
+/* The same, and fails the test unless the command succeeds. */
+void host_must(struct host *h, const char *args, ...) __attribute__((format(printf, 2, 3)));
+
+/* Repeats `vmctl ARGS` until its output holds `text`; fails the test after timeout_ms. */
+void host_expect(struct host *h, const char *text, unsigned timeout_ms, const char *args, ...)
+    __attribute__((format(printf, 4, 5)));
+
+/* The number behind `"key":` in `vmctl show NAME --json`; -1 without one. */
+long host_number(struct host *h, const char *name, const char *key);
+
+/* Open descriptors, threads and resident KiB of a process. */
+struct host_usage {
+    unsigned fds, threads;
+    unsigned long rss_kib, anon_kib;
+};
+struct host_usage host_usage(pid_t pid);
