@@ -6,7 +6,7 @@
 
 int bitmap_init(struct bitmap *b, size_t bits, struct err *err)
 {
-    *b = (struct bitmap){.bits = bits, .nwords = (bits + 63) / 64};
+    *b = (struct bitmap){.bits = bits, .nwords = bits / 64 + (bits % 64 != 0)};
     if (b->nwords == 0)
         return 0;
     void *p = mmap(NULL, b->nwords * 8, PROT_READ | PROT_WRITE,
@@ -26,12 +26,10 @@ void bitmap_fini(struct bitmap *b)
 
 void bitmap_set(struct bitmap *b, size_t bit)
 {
-    if (bit >= b->bits)
-        return;
-    uint64_t mask = 1ull << (bit % 64);
-    /* Reading first keeps the cache line shared when the bit is set already. */
-    if (!(atomic_load_explicit(&b->words[bit / 64], memory_order_relaxed) & mask))
-        atomic_fetch_or(&b->words[bit / 64], mask);
+    /* Always a full barrier, also when the bit is set already: a plain look first could pass the
+     * caller's write to the page, see the bit just before a harvest takes it, and lose the page. */
+    if (bit < b->bits)
+        atomic_fetch_or(&b->words[bit / 64], 1ull << (bit % 64));
 }
 
 static uint64_t mask_of(const struct bitmap *b, size_t word)

@@ -21,11 +21,11 @@ uint8_t *buf_reserve(struct buf *b, size_t n)
 {
     if (n > b->max - b->len)
         return NULL;
-    if (b->len + n > b->cap) {
+    if (b->len + n > b->cap || !b->data) {
         size_t cap = b->cap ? b->cap : 256;
-        while (cap < b->len + n)
+        while (cap < b->len + n && cap <= b->max / 2)
             cap *= 2;
-        if (cap > b->max)
+        if (cap < b->len + n || cap > b->max)
             cap = b->max;
         uint8_t *data = realloc(b->data, cap);
         if (!data)

@@ -27,6 +27,9 @@ int fs_make_dirs(const char *path, mode_t mode, struct err *err)
         if (i < len)
             part[i] = '/';
     }
+    struct stat st;
+    if (stat(path, &st) < 0 || !S_ISDIR(st.st_mode))
+        return err_set(err, ENOTDIR, "'%s' is not a directory", path);
     return 0;
 }
 

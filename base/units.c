@@ -75,7 +75,8 @@ const char *units_format_size(uint64_t bytes, char *to, size_t size)
     if (bytes % u->factor == 0 || u == size_units)
         snprintf(to, size, "%" PRIu64 "%s", bytes / u->factor, u->suffix);
     else
-        snprintf(to, size, "%.1f%s", (double)bytes / (double)u->factor, u->suffix);
+        snprintf(to, size, "%" PRIu64 ".%" PRIu64 "%s", bytes / u->factor,
+                 bytes % u->factor * 10 / u->factor, u->suffix);
     return to;
 }
 
@@ -85,7 +86,7 @@ const char *units_format_time(uint64_t ms, char *to, size_t size)
     if (ms < 1000)
         snprintf(to, size, "%" PRIu64 "ms", ms);
     else if (s < 60)
-        snprintf(to, size, "%.1fs", (double)ms / 1000);
+        snprintf(to, size, "%" PRIu64 ".%" PRIu64 "s", s, ms % 1000 / 100);
     else if (s < 3600)
         snprintf(to, size, "%" PRIu64 "m %" PRIu64 "s", s / 60, s % 60);
     else if (s < 86400)

@@ -16,8 +16,8 @@ int units_parse_time(const char *text, uint64_t *ms, struct err *err);
 int units_parse_number(const char *text, uint64_t min, uint64_t max, const char *what,
                        uint64_t *value, struct err *err);
 
-/* "512M", "1.5G", "17K", "300"; returns `to`. */
+/* "512M", "1.5G", "17K", "300"; cut, not rounded. Returns `to`. */
 const char *units_format_size(uint64_t bytes, char *to, size_t size);
 
-/* "350ms", "4.2s", "3m 20s", "5h 2m", "3d 4h"; returns `to`. */
+/* "350ms", "4.2s", "3m 20s", "5h 2m", "3d 4h"; cut, not rounded. Returns `to`. */
 const char *units_format_time(uint64_t ms, char *to, size_t size);
