@@ -128,18 +128,19 @@ int mem_write_from_fd(struct mem *mem, uint64_t gpa, int fd, uint64_t at, uint64
     uint64_t offset;
     if (mem_offset(mem, gpa, len, &offset) < 0)
         return refuse(gpa, len, err);
-    for (uint64_t done = 0; done < len;) {
+    int rc = 0;
+    uint64_t done = 0;
+    while (rc == 0 && done < len) {
         ssize_t n = pread(fd, mem->base + offset + done, len - done, (off_t)(at + done));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return err_sys(err, errno, "cannot read the file");
-        if (n == 0)
-            return err_set(err, ENODATA, "the file ends early, at byte %" PRIu64, at + done);
-        done += (uint64_t)n;
+        if (n > 0)
+            done += (uint64_t)n;
+        else if (n == 0)
+            rc = err_set(err, ENODATA, "the file ends early, at byte %" PRIu64, at + done);
+        else if (errno != EINTR)
+            rc = err_sys(err, errno, "cannot read the file");
     }
-    mark(mem, offset, len);
-    return 0;
+    mark(mem, offset, done); /* also what came before a failure */
+    return rc;
 }
 
 void *mem_borrow(struct mem *mem, uint64_t gpa, uint64_t len, bool writable, struct err *err)
