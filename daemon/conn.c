@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/buf.h"
 
@@ -11,12 +13,13 @@
 
 struct conn {
     uv_pipe_t pipe;
+    uv_timer_t linger;
+    unsigned handles; /* that are not closed yet; the last one frees */
     const struct conn_ops *ops;
     void *owner; /* borrowed; NULL once closed was called */
     struct buf in;
     size_t pending;
     bool open, held, closing, delivering, high;
-    char read_space[CONN_READ_BYTES];
 };
 
 struct conn_write {
@@ -37,15 +40,27 @@ struct conn *conn_new(uv_loop_t *loop, const struct conn_ops *ops, void *owner, 
     c->owner = owner;
     buf_init(&c->in, FRAME_HEAD_BYTES + FRAME_BODY_MAX + CONN_READ_BYTES);
     uv_pipe_init(loop, &c->pipe, 0);
-    c->pipe.data = c;
+    uv_timer_init(loop, &c->linger);
+    c->handles = 2;
+    c->pipe.data = c->linger.data = c;
     return c;
 }
 
 static void on_closed(uv_handle_t *handle)
 {
     struct conn *c = handle->data;
+    if (--c->handles)
+        return;
     buf_fini(&c->in);
     free(c);
+}
+
+static void close_handles(struct conn *c)
+{
+    if (!uv_is_closing((uv_handle_t *)&c->pipe))
+        uv_close((uv_handle_t *)&c->pipe, on_closed);
+    if (!uv_is_closing((uv_handle_t *)&c->linger))
+        uv_close((uv_handle_t *)&c->linger, on_closed);
 }
 
 static void shut(struct conn *c, const char *why)
@@ -58,8 +73,26 @@ static void shut(struct conn *c, const char *why)
     c->owner = NULL;
     if (owner)
         c->ops->closed(owner, why);
-    if (!uv_is_closing((uv_handle_t *)&c->pipe))
-        uv_close((uv_handle_t *)&c->pipe, on_closed);
+    close_handles(c);
+}
+
+/* What came is no frame: the owner may say so to the peer, then it is over. */
+static void refuse(struct conn *c, const struct err *err)
+{
+    if (!c->closing && c->ops->refused)
+        c->ops->refused(c->owner, err);
+    shut(c, err->text);
+}
+
+/* An idle connection holds no buffer. */
+static void forget_read(struct conn *c, size_t done)
+{
+    buf_consume(&c->in, done);
+    if (c->in.len == 0) {
+        size_t max = c->in.max;
+        buf_fini(&c->in);
+        buf_init(&c->in, max);
+    }
 }
 
 /* Hands out all whole frames in the buffer, unless held or closed on the way. */
@@ -82,15 +115,16 @@ static void deliver(struct conn *c)
             break;
     }
     c->delivering = false;
-    buf_consume(&c->in, done);
+    forget_read(c, done);
     if (n < 0)
-        shut(c, err.text);
+        refuse(c, &err);
 }
 
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *out)
 {
     struct conn *c = handle->data;
-    *out = uv_buf_init(c->read_space, sizeof(c->read_space));
+    uint8_t *to = buf_reserve(&c->in, CONN_READ_BYTES);
+    *out = uv_buf_init((char *)to, to ? CONN_READ_BYTES : 0);
 }
 
 static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
@@ -100,10 +134,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         shut(c, n == UV_EOF ? "the peer closed the connection" : uv_strerror((int)n));
         return;
     }
-    if (buf_append(&c->in, buf->base, (size_t)n) < 0) {
-        shut(c, "no memory for what the peer sent");
-        return;
-    }
+    c->in.len += (size_t)n;
     deliver(c);
 }
 
@@ -134,14 +165,10 @@ int conn_accept(struct conn *c, uv_stream_t *server, struct err *err)
     return start_reading(c, err);
 }
 
-int conn_peer(struct conn *c, struct ucred *peer, struct err *err)
+int conn_fd(const struct conn *c)
 {
     uv_os_fd_t fd;
-    socklen_t len = sizeof(*peer);
-    if (uv_fileno((uv_handle_t *)&c->pipe, &fd) < 0 ||
-        getsockopt(fd, SOL_SOCKET, SO_PEERCRED, peer, &len) < 0)
-        return err_sys(err, errno, "cannot tell who the peer is");
-    return 0;
+    return uv_fileno((const uv_handle_t *)&c->pipe, &fd) < 0 ? -1 : fd;
 }
 
 static void on_written(uv_write_t *req, int status)
@@ -201,8 +228,8 @@ static int queue(struct conn *c, struct conn_write *w, struct err *err)
  * which may hold the owner's data: reading finds the shut socket and closes. */
 static void cut(struct conn *c)
 {
-    uv_os_fd_t fd;
-    if (uv_fileno((uv_handle_t *)&c->pipe, &fd) == 0)
+    int fd = conn_fd(c);
+    if (fd >= 0)
         shutdown(fd, SHUT_RDWR);
 }
 
@@ -239,33 +266,30 @@ void conn_hold(struct conn *c, bool hold)
     deliver(c);
 }
 
-struct conn_shutdown {
-    uv_shutdown_t req;
-    struct conn *conn;
-};
-
 static void on_shutdown(uv_shutdown_t *req, int status)
 {
-    struct conn_shutdown *s = req->data;
-    if (!uv_is_closing((uv_handle_t *)&s->conn->pipe))
-        uv_close((uv_handle_t *)&s->conn->pipe, on_closed);
-    free(s);
+    struct conn *c = req->data;
+    close_handles(c);
+    free(req);
 }
 
-/* Waits for the queue to drain; a peer that never reads is the kernel's to buffer: when it takes
- * nothing at all, the queue stays until the peer closes or dies. */
+static void on_linger(uv_timer_t *timer)
+{
+    close_handles(timer->data);
+}
+
+/* Waits for the queue to drain, but not for ever for a peer that does not read. */
 static bool flush_then_close(struct conn *c)
 {
-    struct conn_shutdown *s = malloc(sizeof(*s));
-    if (!s)
+    uv_shutdown_t *req = malloc(sizeof(*req));
+    if (!req)
         return false;
-    s->conn = c;
-    s->req.data = s;
-    if (uv_shutdown(&s->req, (uv_stream_t *)&c->pipe, on_shutdown) < 0) {
-        free(s);
+    req->data = c;
+    if (uv_shutdown(req, (uv_stream_t *)&c->pipe, on_shutdown) < 0) {
+        free(req);
         return false;
     }
-    return true;
+    return uv_timer_start(&c->linger, on_linger, CONN_LINGER_MS, 0) == 0;
 }
 
 void conn_close(struct conn *c, bool flush)
@@ -282,5 +306,5 @@ void conn_close(struct conn *c, bool flush)
     c->owner = NULL;
     c->ops->closed(owner, "");
     if (!flush_then_close(c))
-        uv_close((uv_handle_t *)&c->pipe, on_closed);
+        close_handles(c);
 }
