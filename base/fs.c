@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -48,34 +49,47 @@ static int write_all(int fd, const void *data, size_t len)
     return 0;
 }
 
-/* Data, then fsync; a failed fsync is final. */
-static int write_temp(int dirfd, const char *temp, const void *data, size_t len, mode_t mode)
+/* Data, then fsync when asked for; a failed fsync is final. */
+static int write_temp(int dirfd, const char *temp, const void *data, size_t len, mode_t mode,
+                      bool sync)
 {
     CLEAN(clean_fd)
     int fd = openat(dirfd, temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
     if (fd < 0)
         return -errno;
     int rc = write_all(fd, data, len);
-    if (rc == 0 && fsync(fd) < 0)
+    if (rc == 0 && sync && fsync(fd) < 0)
         rc = -errno;
     return rc;
+}
+
+static int replace(int dirfd, const char *name, const void *data, size_t len, mode_t mode,
+                   bool sync, struct err *err)
+{
+    char temp[300];
+    snprintf(temp, sizeof(temp), ".%s.new", name);
+    int rc = write_temp(dirfd, temp, data, len, mode, sync);
+    if (rc == 0 && renameat(dirfd, temp, dirfd, name) < 0)
+        rc = -errno;
+    if (rc == 0)
+        return 0;
+    unlinkat(dirfd, temp, 0);
+    return err_sys(err, -rc, "cannot write '%s'", name);
+}
+
+int fs_replace(int dirfd, const char *name, const void *data, size_t len, mode_t mode,
+               struct err *err)
+{
+    return replace(dirfd, name, data, len, mode, false, err);
 }
 
 int fs_write_atomic(int dirfd, const char *name, const void *data, size_t len, mode_t mode,
                     struct err *err)
 {
-    char temp[300];
-    snprintf(temp, sizeof(temp), ".%s.new", name);
-    int rc = write_temp(dirfd, temp, data, len, mode);
-    if (rc == 0 && renameat(dirfd, temp, dirfd, name) < 0)
-        rc = -errno;
-    if (rc < 0) {
-        unlinkat(dirfd, temp, 0);
-        return err_sys(err, -rc, "cannot write '%s'", name);
-    }
-    if (fsync(dirfd) < 0)
+    int rc = replace(dirfd, name, data, len, mode, true, err);
+    if (rc == 0 && fsync(dirfd) < 0)
         return err_sys(err, errno, "cannot sync the directory of '%s'", name);
-    return 0;
+    return rc;
 }
 
 int fs_read_file(int dirfd, const char *name, struct buf *out, struct err *err)

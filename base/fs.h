@@ -14,6 +14,11 @@ int fs_make_dirs(const char *path, mode_t mode, struct err *err);
 int fs_write_atomic(int dirfd, const char *name, const void *data, size_t len, mode_t mode,
                     struct err *err);
 
+/* The same without any fsync: whole or not at all for a process that is killed, but not for a host
+ * that goes down, after which the file may be empty. */
+int fs_replace(int dirfd, const char *name, const void *data, size_t len, mode_t mode,
+               struct err *err);
+
 /* Appends the file's bytes to `out`; refuses more than out->max and anything but a plain file. */
 int fs_read_file(int dirfd, const char *name, struct buf *out, struct err *err);
 
