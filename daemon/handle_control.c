@@ -1,0 +1,56 @@
+/*
+ * pause, resume, reset: the worker does it, then its status is asked for, so that the state that a
+ * client sees after the reply is the one it asked for.
+ */
+#include <errno.h>
+
+#include "daemon/handlers.h"
+#include "daemon/tenant.h"
+
+static void fail(struct request *rq, const struct err *why)
+{
+    struct err err = *why;
+    err_wrap(&err, "'%s' cannot %s", rq->tenant->name, rq->row->name);
+    request_fail(rq, &err);
+}
+
+static void on_status(void *ctx, const Ferry__WorkerReply *reply, const struct err *err)
+{
+    struct request *rq = ctx;
+    if (err) {
+        fail(rq, err);
+        return;
+    }
+    if (reply->body_case == FERRY__WORKER_REPLY__BODY_STATUS)
+        tenant_apply(rq->tenant, reply->status);
+    request_done(rq, NULL);
+}
+
+static void on_answer(void *ctx, const Ferry__WorkerReply *reply, const struct err *err)
+{
+    struct request *rq = ctx;
+    struct err failed = {0};
+    if (err)
+        fail(rq, err);
+    else if (tenant_ask(rq->tenant, FERRY__WORKER_REQUEST__BODY_STATUS, WORKER_PATIENCE_MS,
+                        on_status, rq, &failed) < 0)
+        fail(rq, &failed);
+}
+
+int handle_pause(struct request *rq, struct err *err)
+{
+    return tenant_ask(rq->tenant, FERRY__WORKER_REQUEST__BODY_PAUSE, WORKER_PATIENCE_MS, on_answer,
+                      rq, err);
+}
+
+int handle_resume(struct request *rq, struct err *err)
+{
+    return tenant_ask(rq->tenant, FERRY__WORKER_REQUEST__BODY_RESUME, WORKER_PATIENCE_MS, on_answer,
+                      rq, err);
+}
+
+int handle_reset(struct request *rq, struct err *err)
+{
+    return tenant_ask(rq->tenant, FERRY__WORKER_REQUEST__BODY_RESET, WORKER_PATIENCE_MS, on_answer,
+                      rq, err);
+}

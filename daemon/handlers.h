@@ -1,0 +1,30 @@
+/* The handlers of rpc_table.c, by noun. Each may rely on what its row says. */
+#pragma once
+
+#include "daemon/request.h"
+
+/* handle_start.c */
+int handle_start(struct request *rq, struct err *err);
+
+/* handle_end.c */
+int handle_stop(struct request *rq, struct err *err);
+int handle_kill(struct request *rq, struct err *err);
+int handle_remove(struct request *rq, struct err *err);
+
+/* handle_control.c */
+int handle_pause(struct request *rq, struct err *err);
+int handle_resume(struct request *rq, struct err *err);
+int handle_reset(struct request *rq, struct err *err);
+
+/* handle_look.c */
+int handle_version(struct request *rq, struct err *err);
+int handle_list(struct request *rq, struct err *err);
+int handle_show(struct request *rq, struct err *err);
+int handle_stats(struct request *rq, struct err *err);
+
+/* handle_events.c */
+int handle_events(struct request *rq, struct err *err);
+
+/* handle_console.c */
+int handle_console(struct request *rq, struct err *err);
+int handle_console_input(struct request *rq, struct err *err);

@@ -1,0 +1,121 @@
+/*
+ * The VMs of this ferryd. A tenant is one of them: its definition, its lifecycle state, how it
+ * ended last. The registry is the only writer of a state; each move is one line in the log, one
+ * event, and is told to all who watch the tenant. [loop]
+ *
+ *                     start            resume
+ *       ┌─► stopped ─────────► starting ─────► running ◄──────► paused
+ *       │      ▲ ▲                │  │          │  ▲  │  pause   │
+ *       │      │ └─ not started ──┘  └─ paused ─┼──┼──┼────────► │
+ *       │      │                           stop │  │  │          │ stop
+ *       │      │ switched off, or killed        ▼  │  │          │ (resumes first)
+ *       │      └──────────────────────────── stopping ◄──────────┘
+ *       │                                     stop cancelled goes back to running
+ *       │
+ *       │ kill     the guest broke: running, paused, stopping, starting ──► failed
+ *       └───────────────────────────────── reset goes back to running ◄──────┘
+ *
+ *       the worker died: any state that has one ──► crashed ── start ──► starting
+ *       a kill leads from any state that has a worker to stopped
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "base/sm.h"
+#include "daemon/events.h"
+#include "daemon/process.h"
+#include "daemon/root.h"
+#include "proto/ferry.pb-c.h"
+#include "proto/state.pb-c.h"
+
+/* As many as fit one list reply. */
+#define REGISTRY_MAX 1024u
+
+#define STATE_BIT(name) SM_TO(FERRY__VM_STATE__VM_##name)
+
+/* States in which the VM has a worker. */
+#define STATES_LIVE                                                                                \
+    (STATE_BIT(STARTING) | STATE_BIT(RUNNING) | STATE_BIT(PAUSED) | STATE_BIT(STOPPING) |          \
+     STATE_BIT(FAILED))
+#define STATES_ALL (STATES_LIVE | STATE_BIT(STOPPED) | STATE_BIT(CRASHED))
+
+struct tenant_run;
+struct console_hub;
+
+struct registry {
+    TAILQ_HEAD(, tenant) all; /* by name */
+    unsigned count;
+    struct events *events;   /* borrowed */
+    const struct root *root; /* borrowed */
+    char boot_id[BOOT_ID_SIZE];
+};
+
+struct tenant {
+    TAILQ_ENTRY(tenant) all;
+    struct registry *registry; /* borrowed */
+    const char *name;          /* borrowed from config */
+    Ferry__MachineConfig *config;
+    Ferry__Ending *ending; /* NULL when it never ended */
+    int dirfd;
+    struct sm sm;
+    uint64_t boot_wall_ns;
+    uint32_t resets;
+    bool transient;              /* being defined: forgotten when its first start fails */
+    struct process process;      /* the worker's; pid 0 without one */
+    struct tenant_run *run;      /* owned; NULL without a worker */
+    struct console_hub *console; /* owned; NULL while nobody listens */
+    TAILQ_HEAD(, tenant_watch) watches;
+    uint64_t moves;
+    int gone_code; /* why the last start failed, as an errno */
+};
+
+/* Told of each move, and with `removed` when the tenant is about to be freed. It may unwatch itself
+ * and others, and may not remove the tenant. */
+struct tenant_watch {
+    TAILQ_ENTRY(tenant_watch) all;
+    struct tenant *tenant; /* borrowed; NULL while not watching */
+    void (*moved)(struct tenant_watch *watch, bool removed);
+    uint64_t seen;
+};
+
+void registry_init(struct registry *r, struct events *events, const struct root *root);
+
+/* Frees all tenants; their files stay. */
+void registry_fini(struct registry *r);
+
+struct tenant *registry_find(const struct registry *r, const char *name);
+
+/* Makes a stopped tenant and its directory; takes the config over, also when it fails. */
+struct tenant *registry_define(struct registry *r, Ferry__MachineConfig *config, struct err *err);
+
+/* Puts back one that is on disk, in the state that its file says. *stored is that file, for the
+ * caller to free, or NULL. Returns NULL with ENOENT when the directory holds no definition. */
+struct tenant *registry_load(struct registry *r, const char *name, Ferry__VmStored **stored,
+                             struct err *err);
+
+/* Forgets it and removes its files. It has no worker. */
+int registry_remove(struct tenant *t, struct err *err);
+
+Ferry__VmState tenant_state(const struct tenant *t);
+const char *tenant_state_name(Ferry__VmState state);
+bool tenant_in(const struct tenant *t, uint32_t states);
+
+/* `text` says why, or is empty. A move that the table does not have is refused and logged. */
+int tenant_move(struct tenant *t, Ferry__VmState to, const char *text);
+
+/* Takes a copy, bounded. */
+void tenant_set_ending(struct tenant *t, const Ferry__Ending *ending);
+void tenant_end(struct tenant *t, Ferry__EndKind kind, const char *text);
+const char *tenant_ending_text(const struct tenant *t);
+
+void tenant_event(struct tenant *t, Ferry__EventKind kind, const char *text);
+
+/* Writes the state file. */
+void tenant_store(struct tenant *t);
+
+void tenant_watch(struct tenant *t, struct tenant_watch *watch,
+                  void (*moved)(struct tenant_watch *watch, bool removed));
+void tenant_unwatch(struct tenant_watch *watch);

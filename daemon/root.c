@@ -1,0 +1,172 @@
+/* See root.h. */
+#include "daemon/root.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fs.h"
+#include "base/name.h"
+#include "daemon/lock.h"
+
+#define SOCKET_PATH_MAX (sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
+#define WORKER_SOCKET "/vms//worker.sock" /* and the name between the slashes */
+
+static int open_dir(int at, const char *name, struct err *err)
+{
+    int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return fd < 0 ? err_sys(err, errno, "cannot open directory '%s'", name) : fd;
+}
+
+static int make_dir(int at, const char *name, struct err *err)
+{
+    if (mkdirat(at, name, 0700) < 0 && errno != EEXIST)
+        return err_sys(err, errno, "cannot make directory '%s'", name);
+    int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return fd < 0 ? err_sys(err, errno, "cannot open directory '%s'", name) : fd;
+}
+
+static int absolute(const char *path, char **out, struct err *err)
+{
+    *out = realpath(path, NULL);
+    return *out ? 0 : err_sys(err, errno, "cannot find directory '%s'", path);
+}
+
+/* A socket path has room for about 100 characters, and the longest is that of a worker. */
+static int check_run(const char *run, struct err *err)
+{
+    size_t most = SOCKET_PATH_MAX - NAME_MAX_CHARS - strlen(WORKER_SOCKET);
+    if (strlen(run) <= most)
+        return 0;
+    return err_set(err, ENAMETOOLONG,
+                   "the run directory '%s' is too long for the sockets in it: use one of at most "
+                   "%zu characters",
+                   run, most);
+}
+
+/* The mode is for a directory that we make; one that is there is its owner's. */
+static int make_top(const char *path, mode_t mode, char **out, int *fd, struct err *err)
+{
+    bool made = access(path, F_OK) < 0 && errno == ENOENT;
+    if (fs_make_dirs(path, 0755, err) < 0 || absolute(path, out, err) < 0)
+        return -err->code;
+    *fd = open_dir(AT_FDCWD, *out, err);
+    if (*fd < 0)
+        return *fd;
+    if (made && fchmod(*fd, mode) < 0)
+        return err_sys(err, errno, "cannot set the mode of '%s'", *out);
+    return 0;
+}
+
+static int open_all(struct root *r, const char *root, const char *run, struct err *err)
+{
+    int rc = make_top(root, 0700, &r->root, &r->root_fd, err);
+    if (rc == 0)
+        rc = make_top(run, 0755, &r->run, &r->run_fd, err);
+    if (rc == 0 && strcmp(r->root, r->run) == 0)
+        rc = err_set(err, EINVAL, "the state root and the run directory must not be the same, '%s'",
+                     r->run);
+    if (rc == 0)
+        rc = check_run(r->run, err);
+    if (rc == 0)
+        rc = r->root_lock = lock_take(r->root_fd, r->root, err);
+    if (rc >= 0)
+        rc = r->run_lock = lock_take(r->run_fd, r->run, err);
+    if (rc >= 0)
+        rc = r->vms_fd = make_dir(r->root_fd, "vms", err);
+    if (rc >= 0)
+        rc = r->run_vms_fd = make_dir(r->run_fd, "vms", err);
+    return rc < 0 ? rc : 0;
+}
+
+int root_open(struct root *r, const char *root, const char *run, struct err *err)
+{
+    *r = (struct root){.root_fd = -1,
+                       .vms_fd = -1,
+                       .run_fd = -1,
+                       .run_vms_fd = -1,
+                       .root_lock = -1,
+                       .run_lock = -1};
+    int rc = open_all(r, root, run, err);
+    if (rc < 0)
+        root_close(r);
+    return rc;
+}
+
+void root_close(struct root *r)
+{
+    int *fds[] = {&r->root_fd, &r->vms_fd, &r->run_fd, &r->run_vms_fd, &r->root_lock, &r->run_lock};
+    for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
+        clean_fd(fds[i]);
+    clean_free(&r->root);
+    clean_free(&r->run);
+}
+
+int root_make_vm(const struct root *r, const char *name, struct err *err)
+{
+    if (mkdirat(r->vms_fd, name, 0700) < 0)
+        return err_sys(err, errno, "cannot make directory '%s/vms/%s'", r->root, name);
+    return root_open_vm(r, name, err);
+}
+
+int root_make_run(const struct root *r, const char *name, struct err *err)
+{
+    int fd = make_dir(r->run_vms_fd, name, err);
+    if (fd < 0)
+        return fd;
+    close(fd);
+    return 0;
+}
+
+int root_remove_run(const struct root *r, const char *name, struct err *err)
+{
+    return fs_remove_tree(r->run_vms_fd, name, err);
+}
+
+int root_open_vm(const struct root *r, const char *name, struct err *err)
+{
+    int fd = openat(r->vms_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return fd < 0 ? err_sys(err, errno, "cannot open directory '%s/vms/%s'", r->root, name) : fd;
+}
+
+int root_remove_vm(const struct root *r, const char *name, struct err *err)
+{
+    char definition[NAME_MAX_CHARS + 16];
+    snprintf(definition, sizeof(definition), "%s/definition", name);
+    if (unlinkat(r->vms_fd, definition, 0) < 0 && errno != ENOENT && errno != ENOTDIR)
+        return err_sys(err, errno, "cannot remove '%s/vms/%s'", r->root, definition);
+    int rc = root_remove_run(r, name, err);
+    return rc < 0 ? rc : fs_remove_tree(r->vms_fd, name, err);
+}
+
+int root_listen(const char *path, unsigned mode, int backlog, struct err *err)
+{
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+    if (strlen(path) > SOCKET_PATH_MAX)
+        return err_set(err, ENAMETOOLONG, "the socket path '%s' is longer than %zu characters",
+                       path, SOCKET_PATH_MAX);
+    memcpy(at.sun_path, path, strlen(path) + 1);
+    CLEAN(clean_fd) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return err_sys(err, errno, "cannot make a socket");
+    if (unlink(path) < 0 && errno != ENOENT)
+        return err_sys(err, errno, "cannot replace '%s'", path);
+    if (bind(fd, (struct sockaddr *)&at, sizeof(at)) < 0)
+        return err_sys(err, errno, "cannot make the socket '%s'", path);
+    if (chmod(path, mode) < 0 || listen(fd, backlog) < 0)
+        return err_sys(err, errno, "cannot listen on '%s'", path);
+    return steal_fd(&fd);
+}
+
+void root_worker_socket(const struct root *r, const char *name, char *to, size_t size)
+{
+    snprintf(to, size, "%s/vms/%s/worker.sock", r->run, name);
+}

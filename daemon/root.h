@@ -1,0 +1,48 @@
+/*
+ * The two directories of a ferryd.
+ *
+ *     ROOT/lock                 held while ferryd runs
+ *     ROOT/events               the log of events
+ *     ROOT/vms/NAME/definition  what the machine is made of
+ *                   state       what ferryd knows of it
+ *                   record      what its worker said last
+ *                   console     what the guest said last, once its worker has ended
+ *                   log         of its workers
+ *     RUN/lock
+ *     RUN/ferryd.sock           for clients
+ *     RUN/vms/NAME/worker.sock  where a later ferryd finds the worker
+ *
+ * All but RUN itself is for the owner only.
+ */
+#pragma once
+
+#include <stddef.h>
+
+#include "base/err.h"
+
+struct root {
+    char *root, *run; /* owned; absolute */
+    int vms_fd, run_fd, run_vms_fd, root_fd;
+    int root_lock, run_lock;
+};
+
+/* Makes what is missing, checks that every socket path will fit, takes both locks. */
+int root_open(struct root *r, const char *root, const char *run, struct err *err);
+void root_close(struct root *r);
+
+/* Makes ROOT/vms/NAME, which must not be there; its descriptor. */
+int root_make_vm(const struct root *r, const char *name, struct err *err);
+int root_open_vm(const struct root *r, const char *name, struct err *err);
+
+/* Removes all that is kept of a VM, its definition first. */
+int root_remove_vm(const struct root *r, const char *name, struct err *err);
+
+/* RUN/vms/NAME and what is in it: there while the VM has a worker. */
+int root_make_run(const struct root *r, const char *name, struct err *err);
+int root_remove_run(const struct root *r, const char *name, struct err *err);
+
+/* A listening unix socket at PATH, whose file has the given mode; replaces one that is there. */
+int root_listen(const char *path, unsigned mode, int backlog, struct err *err);
+
+/* RUN/vms/NAME/worker.sock; `to` has room for PATH_MAX. */
+void root_worker_socket(const struct root *r, const char *name, char *to, size_t size);

@@ -1,0 +1,265 @@
+/* See spawn.h. */
+#include "daemon/spawn.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "daemon/worker_link.h"
+#include "proto/frame.h"
+
+#define WORKER_FD 3
+#define WORKER_BACKLOG 16
+#define LOG_KEPT_BYTES (1 << 20) /* a longer log becomes log.1 at the next start */
+#define HELLO_ID 1u
+
+extern char **environ;
+
+void spawn_fini(struct spawn *s)
+{
+    for (size_t i = 0; i < SPAWN_FILES; i++)
+        clean_fd(&s->fds[i]);
+    clean_fd(&s->socket);
+}
+
+static int open_kvm(const char *path, struct err *err)
+{
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    if (fd >= 0)
+        return fd;
+    if (errno == ENOENT || errno == ENODEV || errno == ENXIO)
+        return err_set(err, errno,
+                       "there is no KVM here (%s): load it with `modprobe kvm_intel` or `modprobe "
+                       "kvm_amd`, and see that virtualization is on in the firmware",
+                       path);
+    if (errno == EACCES || errno == EPERM)
+        return err_set(err, errno,
+                       "ferryd may not open %s: run it as root or add its user to the group kvm",
+                       path);
+    return err_sys(err, errno, "cannot open %s", path);
+}
+
+static int open_image(const char *path, const char *what, struct err *err)
+{
+    struct stat st;
+    CLEAN(clean_fd) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return err_sys(err, errno, "cannot open the %s '%s'", what, path);
+    if (!S_ISREG(st.st_mode))
+        return err_set(err, EINVAL, "the %s '%s' is not a plain file", what, path);
+    return steal_fd(&fd);
+}
+
+int spawn_open_inputs(struct spawn *s, const char *kvm, const Ferry__MachineConfig *config,
+                      struct err *err)
+{
+    int rc = s->fds[SPAWN_KERNEL] = open_image(config->kernel, "kernel", err);
+    if (rc >= 0 && config->initrd[0])
+        rc = s->fds[SPAWN_INITRD] = open_image(config->initrd, "initrd", err);
+    if (rc >= 0)
+        rc = s->fds[SPAWN_KVM] = open_kvm(kvm, err);
+    return rc < 0 ? rc : 0;
+}
+
+/* A file of this start alone: a reader of the one before keeps what it has open. */
+static int make_file(int dirfd, const char *name, struct err *err)
+{
+    if (unlinkat(dirfd, name, 0) < 0 && errno != ENOENT)
+        return err_sys(err, errno, "cannot replace '%s'", name);
+    int fd = openat(dirfd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    return fd < 0 ? err_sys(err, errno, "cannot make '%s'", name) : fd;
+}
+
+/* A worker that nobody found again must not get a second one beside it. */
+static int check_free(int dirfd, const char *name, struct err *err)
+{
+    CLEAN(clean_fd) int fd = openat(dirfd, "record", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd >= 0 && spawn_record_is_held(fd))
+        return err_set(err, EBUSY, "an older worker of '%s' still runs", name);
+    return 0;
+}
+
+int spawn_make_files(struct spawn *s, const struct root *root, int dirfd, const char *name,
+                     struct err *err)
+{
+    char path[4096];
+    root_worker_socket(root, name, path, sizeof(path));
+    int rc = check_free(dirfd, name, err);
+    if (rc == 0)
+        rc = root_make_run(root, name, err);
+    if (rc >= 0)
+        rc = s->fds[SPAWN_LISTENER] = root_listen(path, 0600, WORKER_BACKLOG, err);
+    if (rc >= 0)
+        rc = s->fds[SPAWN_RECORD] = make_file(dirfd, "record", err);
+    if (rc >= 0 && flock(s->fds[SPAWN_RECORD], LOCK_EX | LOCK_NB) < 0)
+        rc = err_sys(err, errno, "cannot lock 'record'");
+    if (rc >= 0)
+        rc = s->fds[SPAWN_CONSOLE] = make_file(dirfd, "console", err);
+    return rc < 0 ? rc : 0;
+}
+
+bool spawn_record_is_held(int fd)
+{
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+        return errno == EWOULDBLOCK;
+    flock(fd, LOCK_UN);
+    return false;
+}
+
+static int open_log(int dirfd, struct err *err)
+{
+    struct stat st;
+    if (fstatat(dirfd, "log", &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_size > LOG_KEPT_BYTES)
+        renameat(dirfd, "log", dirfd, "log.1");
+    int fd = openat(dirfd, "log", O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    return fd < 0 ? err_sys(err, errno, "cannot open 'log'") : fd;
+}
+
+static int set_attributes(posix_spawnattr_t *attr)
+{
+    sigset_t none, all;
+    sigemptyset(&none);
+    sigfillset(&all);
+    int rc = posix_spawnattr_setsigmask(attr, &none);
+    if (rc == 0)
+        rc = posix_spawnattr_setsigdefault(attr, &all);
+    if (rc == 0)
+        rc = posix_spawnattr_setflags(attr, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK |
+                                                POSIX_SPAWN_SETSIGDEF);
+    return rc;
+}
+
+static int set_actions(posix_spawn_file_actions_t *actions, int log, int socket)
+{
+    int rc = posix_spawn_file_actions_addopen(actions, 0, "/dev/null", O_RDONLY, 0);
+    if (rc == 0)
+        rc = posix_spawn_file_actions_adddup2(actions, log, 1);
+    if (rc == 0)
+        rc = posix_spawn_file_actions_adddup2(actions, log, 2);
+    if (rc == 0)
+        rc = posix_spawn_file_actions_adddup2(actions, socket, WORKER_FD);
+    if (rc == 0)
+        rc = posix_spawn_file_actions_addclosefrom_np(actions, WORKER_FD + 1);
+    if (rc == 0)
+        rc = posix_spawn_file_actions_addchdir_np(actions, "/");
+    return rc;
+}
+
+static int run(const char *worker, char *const argv[], int log, int socket, pid_t *pid)
+{
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attr;
+    int rc = posix_spawn_file_actions_init(&actions);
+    if (rc)
+        return rc;
+    rc = posix_spawnattr_init(&attr);
+    if (rc == 0) {
+        rc = set_attributes(&attr);
+        if (rc == 0)
+            rc = set_actions(&actions, log, socket);
+        if (rc == 0)
+            rc = posix_spawn(pid, worker, &actions, &attr, argv, environ);
+        posix_spawnattr_destroy(&attr);
+    }
+    posix_spawn_file_actions_destroy(&actions);
+    return rc;
+}
+
+int spawn_run(struct spawn *s, const char *worker, int dirfd, const char *name,
+              const char *log_level, struct process *process, struct err *err)
+{
+    char *argv[] = {(char *)worker,    "--fd",   "3",          "--log",
+                    (char *)log_level, "--name", (char *)name, NULL};
+    int pair[2];
+    pid_t pid;
+    CLEAN(clean_fd) int log = open_log(dirfd, err);
+    if (log < 0)
+        return log;
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+        return err_sys(err, errno, "cannot make a socketpair");
+    s->socket = pair[0];
+    CLEAN(clean_fd) int theirs = pair[1];
+    int rc = run(worker, argv, log, theirs, &pid);
+    if (rc)
+        return err_sys(err, rc, "cannot run the worker '%s'", worker);
+    rc = process_open(process, pid, NULL, err);
+    if (rc < 0) {
+        kill(pid, SIGKILL);
+        waitpid(pid, NULL, 0);
+    }
+    return rc;
+}
+
+static int send_frame(int fd, const Ferry__WorkerRequest *request, const int *fds, size_t nfds,
+                      struct err *err)
+{
+    union {
+        struct cmsghdr head;
+        char space[CMSG_SPACE(sizeof(int) * SPAWN_FILES)];
+    } control = {0};
+    struct buf out;
+    buf_init(&out, FRAME_HEAD_BYTES + FRAME_BODY_MAX);
+    if (frame_pack(&request->base, &out, err) < 0) {
+        buf_fini(&out);
+        return -err->code;
+    }
+    struct iovec iov = {.iov_base = out.data, .iov_len = out.len};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+    if (nfds) {
+        msg.msg_control = control.space;
+        msg.msg_controllen = CMSG_SPACE(sizeof(int) * nfds);
+        control.head = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof(int) * nfds),
+                                        .cmsg_level = SOL_SOCKET,
+                                        .cmsg_type = SCM_RIGHTS};
+        memcpy(CMSG_DATA(&control.head), fds, sizeof(int) * nfds);
+    }
+    ssize_t n = sendmsg(fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+    int rc = n == (ssize_t)out.len
+                 ? 0
+                 : err_sys(err, n < 0 ? errno : EMSGSIZE, "cannot send to the new worker");
+    buf_fini(&out);
+    return rc;
+}
+
+static int send_hello(int fd, struct err *err)
+{
+    Ferry__WorkerHello hello = FERRY__WORKER_HELLO__INIT;
+    Ferry__WorkerRequest request = FERRY__WORKER_REQUEST__INIT;
+    hello.min_version = hello.max_version = WORKER_PROTOCOL;
+    hello.release = FERRY_VERSION;
+    request.id = HELLO_ID;
+    request.body_case = FERRY__WORKER_REQUEST__BODY_HELLO;
+    request.hello = &hello;
+    return send_frame(fd, &request, NULL, 0, err);
+}
+
+int spawn_send(struct spawn *s, const Ferry__MachineConfig *config, bool paused, struct err *err)
+{
+    Ferry__WorkerStart start = FERRY__WORKER_START__INIT;
+    Ferry__WorkerRequest request = FERRY__WORKER_REQUEST__INIT;
+    int fds[SPAWN_FILES];
+    size_t n = 0;
+    start.config = (Ferry__MachineConfig *)config;
+    start.paused = paused;
+    request.id = SPAWN_START_ID;
+    request.body_case = FERRY__WORKER_REQUEST__BODY_START;
+    request.start = &start;
+    for (size_t i = 0; i < SPAWN_FILES; i++)
+        if (s->fds[i] >= 0)
+            fds[n++] = s->fds[i];
+    int rc = send_hello(s->socket, err);
+    if (rc == 0)
+        rc = send_frame(s->socket, &request, fds, n, err);
+    for (size_t i = 0; i < SPAWN_FILES; i++)
+        clean_fd(&s->fds[i]);
+    return rc;
+}

@@ -1,0 +1,59 @@
+/*
+ * Starting a worker: opening all that it needs, running it, handing it over.
+ *
+ * The worker gets /dev/null as 0, its log as 1 and 2, and one end of a socketpair as 3; nothing
+ * else is open in it. It leads a session of its own and does not hear when ferryd dies. Then a
+ * hello and a start frame go over the socketpair, without waiting, the descriptors with the latter.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "daemon/process.h"
+#include "daemon/root.h"
+#include "proto/config.pb-c.h"
+
+#define SPAWN_START_ID 2u /* of the start request */
+
+/* In the order in which WorkerStart names them. */
+enum spawn_file {
+    SPAWN_KVM,
+    SPAWN_KERNEL,
+    SPAWN_INITRD, /* -1 without one */
+    SPAWN_LISTENER,
+    SPAWN_RECORD,
+    SPAWN_CONSOLE,
+    SPAWN_FILES,
+};
+
+struct spawn {
+    int fds[SPAWN_FILES]; /* owned */
+    int socket;           /* owned: ferryd's end */
+};
+
+#define SPAWN_EMPTY                                                                                \
+    {                                                                                              \
+        {-1, -1, -1, -1, -1, -1}, -1                                                               \
+    }
+
+void spawn_fini(struct spawn *s);
+
+/* Opens what the VM is made from: /dev/kvm, kernel, initrd. Nothing is made yet. */
+int spawn_open_inputs(struct spawn *s, const char *kvm, const Ferry__MachineConfig *config,
+                      struct err *err);
+
+/* Makes the socket, the record and the console file of VM `name`, whose directory is `dirfd`. */
+int spawn_make_files(struct spawn *s, const struct root *root, int dirfd, const char *name,
+                     struct err *err);
+
+/* Runs the program `worker`; `process` is then it. */
+int spawn_run(struct spawn *s, const char *worker, int dirfd, const char *name,
+              const char *log_level, struct process *process, struct err *err);
+
+/* Sends hello and start, and closes our copies of the files. */
+int spawn_send(struct spawn *s, const Ferry__MachineConfig *config, bool paused, struct err *err);
+
+/* Whether a worker holds the record file that is open as `fd`. */
+bool spawn_record_is_held(int fd);
