@@ -22,6 +22,8 @@
 
 struct conn;
 
+TAILQ_HEAD(request_list, request);
+
 struct client {
     TAILQ_ENTRY(client) all; /* the server's */
     struct daemon *daemon;   /* borrowed */
@@ -29,7 +31,7 @@ struct client {
     void (*gone)(struct client *c);
     struct peer peer;
     bool greeted;
-    TAILQ_HEAD(, request) requests;
+    struct request_list requests;
     unsigned open;
     struct timeout *patience; /* for the hello, then for a reader that stalls */
     size_t stalled_at;        /* what was pending when the patience began */

@@ -11,6 +11,8 @@
 
 struct server;
 
+TAILQ_HEAD(event_follower_list, event_follower);
+
 struct daemon_options {
     const char *root, *run, *kvm, *log_level, *group;
     const char *worker; /* absolute */
@@ -25,5 +27,5 @@ struct daemon {
     struct registry registry;
     struct peer_rules rules;
     struct server *server; /* NULL until clients may come */
-    TAILQ_HEAD(, event_follower) followers;
+    struct event_follower_list followers;
 };

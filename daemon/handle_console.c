@@ -28,11 +28,13 @@ struct reader {
     int file;    /* -1 while the worker lives */
 };
 
+TAILQ_HEAD(reader_list, reader);
+
 /* What the readers of one tenant share; freed when the last has left and no watch is open, because
  * the worker keeps one watch for all of us. */
 struct console_hub {
     struct tenant *tenant;
-    TAILQ_HEAD(, reader) readers;
+    struct reader_list readers;
     bool watching;
 };
 

@@ -45,8 +45,11 @@
 struct tenant_run;
 struct console_hub;
 
+TAILQ_HEAD(tenant_list, tenant);
+TAILQ_HEAD(tenant_watch_list, tenant_watch);
+
 struct registry {
-    TAILQ_HEAD(, tenant) all; /* by name */
+    struct tenant_list all; /* by name */
     unsigned count;
     struct events *events;   /* borrowed */
     const struct root *root; /* borrowed */
@@ -67,7 +70,7 @@ struct tenant {
     struct process process;      /* the worker's; pid 0 without one */
     struct tenant_run *run;      /* owned; NULL without a worker */
     struct console_hub *console; /* owned; NULL while nobody listens */
-    TAILQ_HEAD(, tenant_watch) watches;
+    struct tenant_watch_list watches;
     uint64_t moves;
     int gone_code; /* why the last start failed, as an errno */
 };

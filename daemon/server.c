@@ -12,10 +12,12 @@
 
 #define SERVER_BACKLOG 128
 
+TAILQ_HEAD(client_list, client);
+
 struct server {
     uv_pipe_t listener;
     struct daemon *daemon; /* borrowed */
-    TAILQ_HEAD(, client) clients;
+    struct client_list clients;
     unsigned count;
 };
 

@@ -22,13 +22,15 @@ struct call {
     struct timeout *limit;
 };
 
+TAILQ_HEAD(call_list, call);
+
 struct worker_link {
     uv_loop_t *loop;                   /* borrowed */
     const struct worker_link_ops *ops; /* NULL once freed: its memory waits for `busy` */
     void *ctx;                         /* borrowed */
     struct conn *conn;                 /* NULL before and after */
     struct timeout *hello_limit;
-    TAILQ_HEAD(, call) calls;
+    struct call_list calls;
     uint32_t last_id;
     unsigned busy; /* callbacks that stand on our stack */
     bool greeted;

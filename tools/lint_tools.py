@@ -141,6 +141,12 @@ def run_cppcheck(names, fix):
     os.makedirs(cache, exist_ok=True)
     result = run(tool, "--enable=warning,performance,portability", "--inline-suppr", "--quiet",
                  "--std=c11", "--platform=unix64", f"-j{JOBS}", "-I.",
+                 # <sys/queue.h>, which it does not read
+                 "-DTAILQ_HEAD(name,type)=struct name{struct type*tqh_first;struct type**tqh_last;}",
+                 "-DTAILQ_ENTRY(type)=struct{struct type*tqe_next;struct type**tqe_prev;}",
+                 "-DTAILQ_FIRST(head)=((head)->tqh_first)",
+                 "-DTAILQ_NEXT(elm,field)=((elm)->field.tqe_next)",
+                 "-DTAILQ_FOREACH(v,head,f)=for((v)=(head)->tqh_first;(v);(v)=(v)->f.tqe_next)",
                  f"--cppcheck-build-dir={cache}", "--suppressions-list=tools/cppcheck.txt",
                  "--template={file}:{line}: {message} [{id}]", *units(names))
     findings = [line for line in result.stderr.splitlines() if re.match(r"\S+:\d+: ", line)]
