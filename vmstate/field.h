@@ -62,7 +62,7 @@ struct state_desc {
     /* The oldest reader that may load what save writes, skipping the fields it does not know; 0
      * when none older than `version` may. A section carries it. */
     uint16_t reader_version;
-    const struct field *fields;    /* up to FIELD_END */
+    const struct field *fields; /* up to FIELD_END */
     /* Checks and derives what is not stored, after a load; NULL for nothing to do. The object may
      * hold any values: the bytes came from outside. */
     int (*post_load)(void *object, struct err *err);

@@ -145,7 +145,7 @@ static void update_irq(struct serial *s)
 
 static void rx_fill(struct serial *s)
 {
-    if (s->rx_count == 0 && !(s->mcr & MCR_LOOP) && !s->quiesced)
+    if (s->rx_count == 0 && !(s->mcr & MCR_LOOP))
         s->rx_count = (uint8_t)console_pull(s->console, s->rx, rx_capacity(s));
 }
 

@@ -311,7 +311,7 @@ static void test_wall_steps(void **state)
     struct rig *r = *state;
     put(r, 0x0b, B_24H | UF);
     rig_wall_now -= 7200 * SECOND;
-    get(r, 0x0c);
+    assert_int_equal(get(r, 0x0c), 0);
     rig_advance(r, SECOND);
     assert_true(r->level[GSI]);
     put(r, 0x0b, B_24H | AF);

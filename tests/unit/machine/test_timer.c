@@ -174,6 +174,43 @@ static void test_thread(void **state)
     io_fini(&io);
 }
 
+struct slow {
+    struct timer timer;
+    atomic_bool entered, done;
+};
+
+static void slow_fire(void *owner)
+{
+    struct slow *s = owner;
+    atomic_store(&s->entered, true);
+    for (unsigned i = 0; i < 10000; i++)
+        sched_yield();
+    atomic_store(&s->done, true);
+}
+
+/* Neither a pause nor the end of a timer overtakes a fire under way. */
+static void test_fire_under_way(void **state)
+{
+    for (unsigned i = 0; i < 4; i++) {
+        struct err err = {0};
+        struct io io;
+        struct slow s = {0};
+        assert_int_equal(io_init(&io, &err), 0);
+        timer_init(&s.timer, &io.timers, slow_fire, &s);
+        assert_int_equal(io_start(&io, &err), 0);
+        timer_arm(&s.timer, 1);
+        while (!atomic_load(&s.entered))
+            sched_yield();
+        if (i % 2)
+            io_pause(&io);
+        else
+            timer_fini(&s.timer);
+        assert_true(atomic_load(&s.done));
+        timer_fini(&s.timer);
+        io_fini(&io);
+    }
+}
+
 static void test_thread_ends(void **state)
 {
     struct err err = {0};
@@ -196,9 +233,9 @@ static void test_thread_ends(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_order),       cmocka_unit_test(test_greedy),
-        cmocka_unit_test(test_descriptor),  cmocka_unit_test(test_thread),
-        cmocka_unit_test(test_thread_ends),
+        cmocka_unit_test(test_order),          cmocka_unit_test(test_greedy),
+        cmocka_unit_test(test_descriptor),     cmocka_unit_test(test_thread),
+        cmocka_unit_test(test_fire_under_way), cmocka_unit_test(test_thread_ends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -241,7 +241,7 @@ static void append_unknown(struct buf *out, const char *name, uint16_t flags)
 {
     struct err err = {0};
     struct section s = {.flags = flags, .version = 1, .reader_version = 1};
-    strcpy(s.name, name);
+    memcpy(s.name, name, strlen(name));
     assert_int_equal(section_write(&s, out, &err), 0);
 }
 
