@@ -22,7 +22,9 @@
 #define FADT_PROC_C1 (1u << 2)
 #define FADT_NO_SLEEP_BUTTON (1u << 5)
 #define FADT_NO_FIXED_RTC (1u << 6)
+#define FADT_TIMER_32BIT (1u << 8)
 #define FADT_RESET_REGISTER (1u << 10)
+#define RTC_CENTURY 0x32 /* a byte of the clock's RAM */
 
 /* FADT boot architecture: there are ISA devices, no keyboard controller but for its reset line,
  * and no VGA. */
@@ -172,7 +174,7 @@ static void put_fadt_ports(uint8_t *t)
     put_gas(t + 208, LAYOUT_PM_TIMER, 4);
 }
 
-/* SMI_CMD stays 0: the machine is in ACPI mode from the start. The PM timer counts 24 bits. */
+/* SMI_CMD stays 0: the machine is in ACPI mode from the start. */
 static int add_fadt(struct acpi *acpi, struct err *err)
 {
     uint8_t *t = begin(acpi, FADT_BYTES, "FACP", 6, &acpi->fadt);
@@ -184,10 +186,11 @@ static int add_fadt(struct acpi *acpi, struct err *err)
     put_fadt_ports(t);
     le_put(t + 96, FADT_NO_C2, 2);
     le_put(t + 98, FADT_NO_C3, 2);
+    t[108] = RTC_CENTURY;
     le_put(t + 109, BOOT_LEGACY_DEVICES | BOOT_NO_VGA, 2);
     le_put(t + 112,
            FADT_WBINVD | FADT_PROC_C1 | FADT_NO_SLEEP_BUTTON | FADT_NO_FIXED_RTC |
-               FADT_RESET_REGISTER,
+               FADT_TIMER_32BIT | FADT_RESET_REGISTER,
            4);
     le_put(t + 140, acpi->dsdt, 8);
     memcpy(t + 268, "FERRY", 5); /* hypervisor vendor */

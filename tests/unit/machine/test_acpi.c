@@ -111,7 +111,9 @@ static void test_fadt(void **state)
     uint32_t flags = (uint32_t)le_get(t.bytes + 112, 4);
     assert_int_equal(flags & (1 << 4), 0);        /* fixed power button */
     assert_int_equal(flags & (1 << 5), 1 << 5);   /* no sleep button */
+    assert_int_equal(flags & (1 << 8), 1 << 8);   /* the PM timer has 32 bits */
     assert_int_equal(flags & (1 << 10), 1 << 10); /* reset register */
+    assert_int_equal(t.bytes[108], 0x32);         /* century in the RTC's RAM */
     assert_int_equal(flags & (1 << 20), 0);       /* not hardware-reduced */
     static const uint8_t reset[] = {1, 8, 0, 1, 0xf9, 0x0c, 0, 0, 0, 0, 0, 0, 6};
     assert_memory_equal(t.bytes + 116, reset, sizeof(reset));
