@@ -159,9 +159,9 @@ static const struct change changes[] = {
     {0x10, 2, 3, NULL},
     {0x12, 2, 3, "e_machine"},
     {0x36, 2, 32, "e_phentsize"},
-    {IMAGE_E_PHNUM, 2, 0, "e_phnum"},
-    {IMAGE_E_PHNUM, 2, 65, "e_phnum"},
-    {IMAGE_E_PHNUM, 2, 0xffff, "e_phnum"},
+    {IMAGE_E_PHNUM, 2, 0, "(e_phnum) is 0, not 1 to 64"},
+    {IMAGE_E_PHNUM, 2, 65, "(e_phnum) is 65, not 1 to 64"},
+    {IMAGE_E_PHNUM, 2, 0xffff, "(e_phnum) is 65535, not 1 to 64"},
     {IMAGE_E_PHNUM, 2, 4, "e_phoff"},
     {IMAGE_E_PHOFF, 8, 0x80000000, "e_phoff"},
     {IMAGE_E_PHOFF, 8, UINT64_MAX - 10, "e_phoff"},
@@ -169,8 +169,9 @@ static const struct change changes[] = {
     {IMAGE_P_TYPE, 4, 2, "PT_LOAD"},
     {IMAGE_P_OFFSET, 8, UINT64_MAX, "p_offset"},
     {IMAGE_P_OFFSET, 8, 1ull << 63, "p_offset"},
-    {IMAGE_P_FILESZ, 8, 0x3001, "p_filesz"},
-    {IMAGE_P_FILESZ, 8, 0x80000000, "p_filesz"},
+    {IMAGE_P_FILESZ, 8, 0x3001, "is more than p_memsz"},
+    {IMAGE_P_MEMSZ, 8, 31, "p_filesz 0x20 is more than p_memsz 0x1f"},
+    {IMAGE_P_FILESZ, 8, 0x80000000, "is more than p_memsz"},
     {IMAGE_P_FILESZ, 8, 0x100, "truncated"},
     {IMAGE_P_FILESZ, 8, 0, NULL},
     {IMAGE_P_MEMSZ, 8, 0, "p_memsz"},
@@ -285,6 +286,19 @@ static void test_second_note(void **state)
     assert_int_equal(entry, 0x101234);
 }
 
+/* The file has room for all of them: only the count itself is too large, or not. */
+static void test_header_count(void **state)
+{
+    uint8_t image[64 + 65 * 56 + IMAGE_ELF_BYTES] = {0};
+    memcpy(image, image_elf, sizeof(image_elf));
+    memset(image + IMAGE_NOTE_HEADER, 0, 56);
+    le_put(image + IMAGE_E_PHNUM, 64, 2);
+    assert_int_equal(load(image, sizeof(image)), 0);
+    le_put(image + IMAGE_E_PHNUM, 65, 2);
+    assert_int_equal(load(image, sizeof(image)), -ENOEXEC);
+    assert_non_null(strstr(err.text, "(e_phnum) is 65"));
+}
+
 static void test_note_too_large(void **state)
 {
     uint8_t image[IMAGE_ELF_BYTES + ELF_NOTE_MAX] = {0};
@@ -307,6 +321,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_overlap, setup, teardown),
         cmocka_unit_test_setup_teardown(test_notes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_second_note, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_header_count, setup, teardown),
         cmocka_unit_test_setup_teardown(test_note_too_large, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

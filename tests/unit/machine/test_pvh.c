@@ -161,6 +161,20 @@ static void test_initrd_too_large(void **state)
     assert_string_equal(err.text, "initrd: the file is empty");
 }
 
+/* More than all of RAM, up to the largest file there can be: holes, so nothing is stored. */
+static void test_initrd_beyond_ram(void **state)
+{
+    static const off_t sizes[] = {16 * MIB + 1, 1ll << 31, 1ll << 32, 1ll << 40, INT64_MAX};
+    CLEAN(clean_fd) int kernel = image_file(image_elf, sizeof(image_elf));
+    CLEAN(clean_fd) int fd = image_file("", 0);
+    struct boot_source src = {.kernel_fd = kernel, .initrd_fd = fd, .cpus = 1};
+    for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        assert_int_equal(ftruncate(fd, sizes[i]), 0);
+        assert_int_equal(boot_load(&mem, &src, &entry, &err), -ENOSPC);
+        assert_non_null(strstr(err.text, "the guest needs more memory"));
+    }
+}
+
 static void test_cmdline_length(void **state)
 {
     char cmdline[LAYOUT_CMDLINE_MAX + 1];
@@ -215,6 +229,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_registers, setup, teardown),
         cmocka_unit_test_setup_teardown(test_initrd, setup, teardown),
         cmocka_unit_test_setup_teardown(test_initrd_too_large, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_initrd_beyond_ram, setup, teardown),
         cmocka_unit_test_setup_teardown(test_cmdline_length, setup, teardown),
         cmocka_unit_test_setup_teardown(test_entry_outside, setup, teardown),
         cmocka_unit_test_setup_teardown(test_not_a_plain_file, setup, teardown),

@@ -271,6 +271,22 @@ static void test_lz4_block_sizes(void **state)
     }
 }
 
+/* The file does have that many bytes; no block of 8 MiB packs to them. */
+static void test_lz4_block_too_large(void **state)
+{
+    size_t len = 10u << 20;
+    uint8_t *data = calloc(1, len);
+    struct buf out;
+    le_put(data, 0x184c2102, 4);
+    le_put(data + 4, 9000000, 4);
+    le_put(data + len - 4, 100, 4);
+    int rc = unpack(data, len, &out);
+    buf_fini(&out);
+    free(data);
+    assert_int_equal(rc, -EBADMSG);
+    assert_string_equal(err.text, "lz4 data is damaged: a block has 9000000 packed bytes");
+}
+
 static int refuse(void *ctx, const uint8_t *data, size_t len, struct err *e)
 {
     return err_set(e, ENOSPC, "no more");
@@ -314,6 +330,7 @@ int main(void)
         cmocka_unit_test(test_lz4_block_sizes),
         cmocka_unit_test(test_sink_refuses),
         cmocka_unit_test(test_unknown),
+        cmocka_unit_test(test_lz4_block_too_large),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
