@@ -74,7 +74,7 @@ test_left() {
 }
 
 test_all() {
-    local failed= others
+    local failed= others=
     test_options "$@"
     deps_need build test
     if [ -z "$test_tiers" ] || [[ $test_tiers = *fuzz* ]]; then
@@ -82,15 +82,17 @@ test_all() {
     fi
     if [ -z "$test_tiers" ]; then
         tools/lint || failed="$failed lint"
-        test_tiers="fuzz unit sim kvm"
+        test_tiers=fuzz
+        others="unit sim kvm fuzz" # fuzz: the seeds only
+    else
+        others=${test_tiers/fuzz/}
     fi
     if [[ $test_tiers = *fuzz* ]]; then
         test_run build-fuzz fuzz || failed="$failed fuzz"
     fi
-    others=${test_tiers/fuzz/}
     if [ -n "${others// /}" ]; then
         cmake_build asan
-        test_run build-asan $others || failed="$failed$others"
+        test_run build-asan $others || failed="$failed tests"
     fi
     [ -z "$failed" ] || die "failed:$failed"
 }
