@@ -126,7 +126,7 @@ static size_t sendable(const struct client *c)
 
 short client_interest(const struct client *c)
 {
-    return c->fd < 0 ? 0 : POLLIN | (sendable(c) ? POLLOUT : 0);
+    return (short)(c->fd < 0 ? 0 : POLLIN | (sendable(c) ? POLLOUT : 0));
 }
 
 int client_timeout_ms(const struct client *c)
