@@ -1,5 +1,6 @@
 /* See host.h. */
 #include "tests/kvm/host.h"
+#include "tests/temp.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -62,11 +63,9 @@ void host_start_ferryd(struct host *h)
 
 void host_start(struct host *h)
 {
-    const char *tmp = getenv("TMPDIR");
     memset(h, 0, sizeof(*h));
     find_build(h);
-    snprintf(h->dir, sizeof(h->dir), "%s/ferry-kvm-XXXXXX", tmp && strlen(tmp) < 40 ? tmp : "/tmp");
-    assert_non_null(mkdtemp(h->dir));
+    assert_true(temp_dir(h->dir, sizeof(h->dir)));
     host_start_ferryd(h);
 }
 

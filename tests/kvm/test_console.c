@@ -30,7 +30,7 @@ static uint32_t crc32_of(const char *data, size_t len)
 static void make_text(char *text)
 {
     for (unsigned i = 0; i < TYPED_BYTES; i++)
-        text[i] = i % 100 == 99 ? '\n' : (char)('!' + (i * 7 + i / 100) % 90);
+        text[i] = (char)(i % 100 == 99 ? '\n' : '!' + (i * 7 + i / 100) % 90);
 }
 
 /* As fast as the queue takes it; waits for the guest where it is full. */

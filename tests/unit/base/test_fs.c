@@ -17,14 +17,14 @@
 
 #include "base/cleanup.h"
 #include "base/fs.h"
+#include "tests/temp.h"
 
 static char root[64];
 static int dir = -1;
 
 static int setup(void **state)
 {
-    snprintf(root, sizeof(root), "/tmp/ferry-fs-XXXXXX");
-    if (!mkdtemp(root))
+    if (!temp_dir(root, sizeof(root)))
         return -1;
     dir = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     return dir < 0 ? -1 : 0;
