@@ -29,7 +29,7 @@ class Ferry:
     """A ferryd on roots of its own."""
 
     def __init__(self):
-        self.dir = tempfile.mkdtemp(prefix="ferry-bench-")
+        self.dir = tempfile.mkdtemp(prefix="fb-")
         self.run = os.path.join(self.dir, "run")
         self.log = open(os.path.join(self.dir, "log"), "wb")
         self.daemon = subprocess.Popen(

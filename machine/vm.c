@@ -103,12 +103,14 @@ int vm_init(struct vm *vm, const struct kvm *kvm, struct mem *mem, struct err *e
     int rc = make_fd(vm, err);
     if (rc == 0)
         rc = enable_caps(vm, err);
+    /* Memory before the chips: each chip puts itself on KVM's buses, and a memory slot that is set
+     * after that waits 5 ms and more for the grace periods of those changes. */
+    if (rc == 0)
+        rc = vm_set_slots(vm, false, err);
     if (rc == 0)
         rc = make_chips(vm, err);
     if (rc == 0)
         rc = set_routing(vm, err);
-    if (rc == 0)
-        rc = vm_set_slots(vm, false, err);
     if (rc < 0)
         vm_fini(vm);
     return rc;
