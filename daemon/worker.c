@@ -155,24 +155,39 @@ static void on_woken(uv_async_t *handle)
     worker_console_wake(w);
 }
 
+/* What a machine is built from, the first time and at each reset. */
+struct plan {
+    struct machine_config config;
+    struct machine_host host;
+};
+
+static struct plan make_plan(struct worker *w)
+{
+    return (struct plan){
+        .config =
+            {
+                .memory_bytes = w->config->memory_bytes,
+                .cpus = w->config->cpus,
+                .cpu_profile = w->config->cpu_profile,
+                .cmdline = w->config->cmdline,
+                .kernel_fd = w->kernel_fd,
+                .initrd_fd = w->initrd_fd,
+            },
+        .host =
+            {
+                .kvm = &w->kvm,
+                .console = &w->console,
+                .counters = &w->counters,
+                .stopped = on_stopped,
+                .ctx = w,
+            },
+    };
+}
+
 static struct machine *build(struct worker *w, struct err *err)
 {
-    struct machine_config config = {
-        .memory_bytes = w->config->memory_bytes,
-        .cpus = w->config->cpus,
-        .cpu_profile = w->config->cpu_profile,
-        .cmdline = w->config->cmdline,
-        .kernel_fd = w->kernel_fd,
-        .initrd_fd = w->initrd_fd,
-    };
-    struct machine_host host = {
-        .kvm = &w->kvm,
-        .console = &w->console,
-        .counters = &w->counters,
-        .stopped = on_stopped,
-        .ctx = w,
-    };
-    return machine_new(&config, &host, err);
+    struct plan plan = make_plan(w);
+    return machine_new(&plan.config, &plan.host, err);
 }
 
 int worker_negotiate(const Ferry__WorkerHello *theirs, Ferry__WorkerHello *ours, struct err *err)
@@ -204,13 +219,12 @@ int worker_resume(struct worker *w, struct err *err)
     return 0;
 }
 
-/* The machine is built anew, from the same descriptors and by the same function as at its start. */
 int worker_reset(struct worker *w, const char *by, struct err *err)
 {
     struct report stale;
-    machine_free(w->machine);
+    struct plan plan = make_plan(w);
+    w->machine = machine_reset(w->machine, &plan.config, &plan.host, err);
     take_event(w, &stale); /* of the machine that is gone */
-    w->machine = build(w, err);
     if (!w->machine) {
         err_wrap(err, "the machine cannot be built again after a reset");
         struct report report = {.kind = REPORT_INTERNAL_ERROR};

@@ -233,6 +233,32 @@ void machine_free(struct machine *m)
     free(m);
 }
 
+static int carry_over(struct machine *m, const struct buf *state, struct err *err)
+{
+    struct span in = {.at = state->data, .left = state->len};
+    int rc = devices_load(&m->devices, in, NULL, err);
+    if (rc == 0)
+        devices_reset(&m->devices);
+    return rc;
+}
+
+struct machine *machine_reset(struct machine *old, const struct machine_config *config,
+                              const struct machine_host *host, struct err *err)
+{
+    struct buf state;
+    buf_init(&state, SECTION_PAYLOAD_MAX);
+    machine_pause(old);
+    int rc = devices_save(&old->devices, &state, err);
+    machine_free(old);
+    struct machine *m = rc == 0 ? machine_new(config, host, err) : NULL;
+    if (m && carry_over(m, &state, err) < 0) {
+        machine_free(m);
+        m = NULL;
+    }
+    buf_fini(&state);
+    return m;
+}
+
 static void order_all(struct machine *m, enum vcpu_order order)
 {
     for (unsigned i = 0; i < m->cpus; i++)
@@ -274,6 +300,11 @@ struct mem *machine_mem(struct machine *m)
 struct vm *machine_vm(struct machine *m)
 {
     return &m->vm;
+}
+
+const struct bus *machine_ports(const struct machine *m)
+{
+    return &m->pio;
 }
 
 struct devices *machine_devices(struct machine *m)

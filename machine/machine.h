@@ -36,6 +36,15 @@ struct machine *machine_new(const struct machine_config *config, const struct ma
                             struct err *err);
 void machine_free(struct machine *m);
 
+/*
+ * What the reset button does: takes `old` apart (also when it fails) and builds the machine anew
+ * from the same config, so that a reset and a start cannot differ; of the devices only what
+ * outlives their reset line is carried over, such as the CMOS. The new machine is parked at the
+ * entry. [loop]
+ */
+struct machine *machine_reset(struct machine *old, const struct machine_config *config,
+                              const struct machine_host *host, struct err *err);
+
 /* Every vCPU answers before pause returns; a machine that does not run is left as it is. [loop] */
 void machine_pause(struct machine *m);
 void machine_resume(struct machine *m);
@@ -44,4 +53,5 @@ void machine_press_power_button(struct machine *m);
 
 struct mem *machine_mem(struct machine *m);
 struct vm *machine_vm(struct machine *m);
+const struct bus *machine_ports(const struct machine *m);
 struct devices *machine_devices(struct machine *m);

@@ -80,7 +80,7 @@ void rig_start(struct rig *r, const struct rig_options *o)
     pthread_cond_init(&r->changed, NULL);
     r->kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
     r->kernel_fd = open_guest(o->guest);
-    struct machine_config config = {
+    r->config = (struct machine_config){
         .memory_bytes = o->memory_bytes ? o->memory_bytes : RIG_MEMORY,
         .cpus = o->cpus ? o->cpus : 1,
         .cpu_profile = o->cpu_profile ? o->cpu_profile : "host",
@@ -88,14 +88,14 @@ void rig_start(struct rig *r, const struct rig_options *o)
         .kernel_fd = r->kernel_fd,
         .initrd_fd = -1,
     };
-    struct machine_host host = {.kvm = &r->kvm,
-                                .console = &r->console,
-                                .counters = &r->counters,
-                                .stopped = on_stopped,
-                                .ctx = r};
+    r->host = (struct machine_host){.kvm = &r->kvm,
+                                    .console = &r->console,
+                                    .counters = &r->counters,
+                                    .stopped = on_stopped,
+                                    .ctx = r};
     if (kvm_init(&r->kvm, r->kvm_fd, &err) < 0 ||
         console_init(&r->console, &console_ops, r, &err) < 0 ||
-        !(r->machine = machine_new(&config, &host, &err)))
+        !(r->machine = machine_new(&r->config, &r->host, &err)))
         fail_msg("%s", err.text);
     machine_resume(r->machine);
 }
@@ -108,6 +108,15 @@ void rig_stop(struct rig *r)
     close(r->kvm_fd);
     pthread_cond_destroy(&r->changed);
     pthread_mutex_destroy(&r->lock);
+}
+
+void rig_reset(struct rig *r)
+{
+    struct err err = {0};
+    r->machine = machine_reset(r->machine, &r->config, &r->host, &err);
+    if (!r->machine)
+        fail_msg("%s", err.text);
+    machine_resume(r->machine);
 }
 
 char *rig_console(struct rig *r)

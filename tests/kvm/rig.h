@@ -19,6 +19,8 @@ struct rig {
     bool stopped; /* locked, with report */
     struct report report;
     int kvm_fd, kernel_fd;
+    struct machine_config config;
+    struct machine_host host;
 };
 
 struct rig_options {
@@ -33,6 +35,9 @@ void rig_need_kvm(void);
 /* Builds and runs; fails the test when it cannot. */
 void rig_start(struct rig *r, const struct rig_options *options);
 void rig_stop(struct rig *r);
+
+/* Resets the running machine, and lets it run. */
+void rig_reset(struct rig *r);
 
 /* Waits until the console holds `text` behind *offset and moves *offset behind it; fails the test
  * with what the guest said when the time is over. offset may be NULL for "from the beginning". */
