@@ -2,6 +2,7 @@
 #include "proto/frame.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 
 #include "base/le.h"
@@ -45,14 +46,17 @@ ssize_t frame_peek(const uint8_t *in, size_t len, struct err *err)
 
 struct allowance {
     size_t left;
+    bool spent; /* something was refused for want of it */
 };
 
 static void *allowance_alloc(void *data, size_t size)
 {
     struct allowance *a = data;
     size_t cost = size + 16; /* malloc's own share, so that many tiny ones count too */
-    if (cost < size || cost > a->left)
+    if (cost < size || cost > a->left) {
+        a->spent = true;
         return NULL;
+    }
     a->left -= cost;
     return malloc(size ? size : 1);
 }
@@ -69,6 +73,11 @@ ProtobufCMessage *frame_unpack(const ProtobufCMessageDescriptor *type, const uin
     ProtobufCAllocator allocator = {
         .alloc = allowance_alloc, .free = allowance_free, .allocator_data = &allowance};
     ProtobufCMessage *message = protobuf_c_message_unpack(type, &allocator, len, body);
+    if (!message && allowance.spent) {
+        err_set(err, EMSGSIZE, "a %s message needs more than %u bytes of memory", type->short_name,
+                FRAME_UNPACK_MAX);
+        return NULL;
+    }
     if (!message) {
         err_set(err, EBADMSG, "the body is not a valid %s message", type->short_name);
         return NULL;
