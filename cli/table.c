@@ -25,7 +25,8 @@ void table_fini(struct table *t)
 
 void table_add(struct table *t, const char *cell)
 {
-    if (!*cell && t->next + 1 < t->count)
+    bool remark = t->next + 1 == t->count && !t->columns[t->next].right;
+    if (!*cell && !remark)
         cell = "-";
     size_t width = text_width(cell);
     if (width > t->width[t->next])

@@ -1,6 +1,6 @@
 /*
  * Lines of aligned columns for people. Cells are cleaned as text_print_line does; an empty cell is
- * shown as '-', but in a last column as nothing; no line ends in spaces.
+ * shown as '-', but in a last column of words as nothing; no line ends in spaces.
  */
 #pragma once
 
