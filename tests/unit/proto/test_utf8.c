@@ -86,23 +86,20 @@ static void test_sentences(void **state)
     static const char *const good[] = {"",
                                        "web-1",
                                        "a\tb\nc",
-                                       "Gr\xc3\xbc\xc3\x9f"
-                                       "e",
+                                       "Gr\xc3\xbc\xc3\x9f.",
                                        "\xe6\xb8\xa1\xe3\x81\x97",
                                        "\xf4\x8f\xbf\xbf"};
     static const char *const bad[] = {"a\x1b[2J",
                                       "a\rb",
                                       "\x07",
                                       "ok\xff",
-                                      "\x80"
-                                      "a",
+                                      "\x80-",
                                       "\xc3\xa4\xa4",
                                       "\xf8\x88\x80\x80\x80",
                                       "\xed\xa0\x80",
                                       "\xf4\x90\x80\x80",
                                       "\xc0\x80",
-                                      "\xc2\x9b"
-                                      "2J"};
+                                      "\xc2\x9b[J"};
     for (unsigned i = 0; i < sizeof(good) / sizeof(good[0]); i++)
         assert_true(valid(good[i], strlen(good[i])));
     for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
