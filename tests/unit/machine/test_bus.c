@@ -50,7 +50,9 @@ static int add(struct bus *bus, uint64_t base, uint64_t len, struct dev *d)
 static char who(const struct bus *bus, uint64_t addr)
 {
     uint8_t data;
-    return bus_read(bus, addr, &data, 1) ? (char)data : 0;
+    if (!bus_read(bus, addr, &data, 1))
+        return 0;
+    return (char)data;
 }
 
 static void test_reads_and_writes_arrive(void **state)
