@@ -152,7 +152,7 @@ void tenant_kill(struct tenant *t, const char *why)
         return;
     run->killing = true;
     snprintf(run->why, sizeof(run->why), "%s", why);
-    tenant_run_quit(run);
+    process_kill(&t->process);
 }
 
 bool tenant_is_killed(const struct tenant *t)

@@ -17,7 +17,7 @@
 #include "daemon/registry.h"
 #include "daemon/worker_link.h"
 
-/* How long a worker has to save its console and go before it is killed outright. */
+/* How long a worker whose start failed has to go by itself. */
 #define TENANT_QUIT_MS 1000u
 
 /*
@@ -27,7 +27,7 @@
  */
 int tenant_start(struct daemon *d, struct tenant *t, bool paused, struct err *err);
 
-/* The worker is asked to quit, and killed when it does not; ends in `stopped` with that text. */
+/* SIGKILL to the worker; ends in `stopped` with that text. */
 void tenant_kill(struct tenant *t, const char *why);
 
 bool tenant_is_killed(const struct tenant *t);
