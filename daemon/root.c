@@ -112,9 +112,13 @@ void root_close(struct root *r)
 
 int root_make_vm(const struct root *r, const char *name, struct err *err)
 {
-    if (mkdirat(r->vms_fd, name, 0700) < 0)
-        return err_sys(err, errno, "cannot make directory '%s/vms/%s'", r->root, name);
-    return root_open_vm(r, name, err);
+    if (mkdirat(r->vms_fd, name, 0700) == 0)
+        return root_open_vm(r, name, err);
+    if (errno == EEXIST)
+        return err_set(err, EEXIST,
+                       "'%s/vms/%s' is in the way: ferryd's log says what is wrong with it",
+                       r->root, name);
+    return err_sys(err, errno, "cannot make directory '%s/vms/%s'", r->root, name);
 }
 
 int root_make_run(const struct root *r, const char *name, struct err *err)

@@ -79,8 +79,7 @@ static int make_file(int dirfd, const char *name, struct err *err)
     return fd < 0 ? err_sys(err, errno, "cannot make '%s'", name) : fd;
 }
 
-/* A worker that nobody found again must not get a second one beside it. */
-static int check_free(int dirfd, const char *name, struct err *err)
+int spawn_check_free(int dirfd, const char *name, struct err *err)
 {
     CLEAN(clean_fd) int fd = openat(dirfd, "record", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd >= 0 && spawn_record_is_held(fd))
@@ -93,9 +92,7 @@ int spawn_make_files(struct spawn *s, const struct root *root, int dirfd, const 
 {
     char path[4096];
     root_worker_socket(root, name, path, sizeof(path));
-    int rc = check_free(dirfd, name, err);
-    if (rc == 0)
-        rc = root_make_run(root, name, err);
+    int rc = root_make_run(root, name, err);
     if (rc >= 0)
         rc = s->fds[SPAWN_LISTENER] = root_listen(path, 0600, WORKER_BACKLOG, err);
     if (rc >= 0)

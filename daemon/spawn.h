@@ -44,6 +44,9 @@ void spawn_fini(struct spawn *s);
 int spawn_open_inputs(struct spawn *s, const char *kvm, const Ferry__MachineConfig *config,
                       struct err *err);
 
+/* A worker that nobody found again must not get a second one beside it. */
+int spawn_check_free(int dirfd, const char *name, struct err *err);
+
 /* Makes the socket, the record and the console file of VM `name`, whose directory is `dirfd`. */
 int spawn_make_files(struct spawn *s, const struct root *root, int dirfd, const char *name,
                      struct err *err);

@@ -117,26 +117,36 @@ static void hand_over(struct tenant *t, struct spawn *s, bool paused)
     process_kill(&t->process);
 }
 
-int tenant_start(struct daemon *d, struct tenant *t, bool paused, struct err *err)
+/* A process, watched; on failure nothing of it is left. */
+static int spawn(struct daemon *d, struct tenant *t, struct spawn *s, struct err *err)
 {
-    CLEAN(spawn_fini) struct spawn s = SPAWN_EMPTY;
-    int rc = spawn_open_inputs(&s, d->options.kvm, t->config, err);
+    struct err ignored;
+    int rc = spawn_make_files(s, &d->root, t->dirfd, t->name, err);
     if (rc == 0)
-        rc = spawn_make_files(&s, &d->root, t->dirfd, t->name, err);
-    if (rc == 0)
-        rc = spawn_run(&s, d->options.worker, t->dirfd, t->name, d->options.log_level, &t->process,
+        rc = spawn_run(s, d->options.worker, t->dirfd, t->name, d->options.log_level, &t->process,
                        err);
     if (rc == 0) {
         rc = tenant_run_new(&d->loop, t, err);
         if (rc < 0)
             process_kill(&t->process);
     }
-    if (rc < 0) {
-        struct err ignored;
-        root_remove_run(&d->root, t->name, &ignored);
-        process_close(&t->process);
+    if (rc == 0)
+        return 0;
+    root_remove_run(&d->root, t->name, &ignored);
+    process_close(&t->process);
+    return rc;
+}
+
+int tenant_start(struct daemon *d, struct tenant *t, bool paused, struct err *err)
+{
+    CLEAN(spawn_fini) struct spawn s = SPAWN_EMPTY;
+    int rc = spawn_open_inputs(&s, d->options.kvm, t->config, err);
+    if (rc == 0)
+        rc = spawn_check_free(t->dirfd, t->name, err);
+    if (rc == 0)
+        rc = spawn(d, t, &s, err);
+    if (rc < 0)
         return rc;
-    }
     t->gone_code = 0;
     t->resets = 0;
     t->boot_wall_ns = 0;

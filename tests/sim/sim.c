@@ -1,5 +1,5 @@
 /* See sim.h. */
-#include "sim.h"
+#include "tests/sim/sim.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,14 +17,15 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
-#include "../temp.h"
 #include "base/cleanup.h"
 #include "base/fs.h"
 #include "base/le.h"
 #include "base/now.h"
 #include "proto/frame.h"
+#include "tests/temp.h"
 
 void sim_init(struct sim *s)
 {

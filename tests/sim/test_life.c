@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "sim.h"
+#include "tests/sim/sim.h"
 
 static struct sim sim;
 
