@@ -19,7 +19,7 @@ static const struct kind_row {
     [FERRY__EVENT_KIND__EVENT_DEFINED] = {"defined", "defined"},
     [FERRY__EVENT_KIND__EVENT_REMOVED] = {"removed", "removed"},
     [FERRY__EVENT_KIND__EVENT_ADOPTED] = {"adopted", "found running"},
-    [FERRY__EVENT_KIND__EVENT_DAEMON_STARTED] = {"daemon-started", "ferryd started"},
+    [FERRY__EVENT_KIND__EVENT_DAEMON_STARTED] = {"daemon-started", "daemon started"},
 };
 
 static const struct kind_row *kind_of(const Ferry__Event *event)

@@ -231,7 +231,7 @@ static void events_are_lines(void **state)
     e.kind = FERRY__EVENT_KIND__EVENT_DAEMON_STARTED;
     e.vm = e.text = (char *)"";
     events_print(printed_begin(&p), &e);
-    assert_printed(&p, "2001-09-09 01:46:40  -           ferryd started\n");
+    assert_printed(&p, "2001-09-09 01:46:40  -           daemon started\n");
     assert_int_equal(events_json(printed_begin(&p), &e, &err), 0);
     assert_printed(&p, "{\"seq\":7,\"time\":\"2001-09-09T01:46:40.000000000Z\","
                        "\"kind\":\"daemon-started\",\"vm\":null,\"state\":null,\"text\":\"\"}\n");
