@@ -2,6 +2,7 @@
 #include "tests/unit/cli/fake_ferryd.h"
 #include "tests/unit/cli/run_vmctl.h"
 
+#include <pty.h>
 #include <semaphore.h>
 
 /* What the fake ferryd was asked last, and how it is to answer. */
@@ -309,6 +310,42 @@ static void stop_is_cancelled_by_a_signal(void **state)
     fake_stop(&fake);
 }
 
+/* Reads until `text` has come. */
+static void read_until(int fd, char *to, size_t size, const char *text)
+{
+    size_t used = strlen(to);
+    while (!strstr(to, text)) {
+        ssize_t n = read(fd, to + used, size - used - 1);
+        assert_true(n > 0);
+        used += (size_t)n;
+        to[used] = '\0';
+    }
+}
+
+/* A terminal shows that it lasts, and the line is gone before the sentence comes. */
+static void long_work_is_seen_on_a_terminal(void **state)
+{
+    struct board b;
+    struct fake fake;
+    struct run r = RUN_NEW;
+    char seen[512] = "";
+    int master, slave;
+    assert_int_equal(openpty(&master, &slave, NULL, NULL, NULL), 0);
+    fcntl(master, F_SETFD, FD_CLOEXEC);
+    board_init(&b);
+    b.hold_stop = true;
+    fake_start(&fake, serve_board, &b);
+    r.err = slave;
+    run_begin(&r, fake.run, WORDS("stop", "web"));
+    read_until(master, seen, sizeof(seen), "\rstopping 'web' ... 1s");
+    kill(r.pid, SIGINT);
+    read_until(master, seen, sizeof(seen), "\r\033[Kvmctl: stopping 'web' was cancelled");
+    assert_int_equal(run_end(&r), 1);
+    run_free(&r);
+    close(master);
+    fake_stop(&fake);
+}
+
 static void queries_print(void **state)
 {
     struct board b;
@@ -397,18 +434,6 @@ static void events_end_with_the_last(void **state)
     fake_stop(&fake);
 }
 
-/* Reads until `text` has come. */
-static void read_until(int fd, char *to, size_t size, const char *text)
-{
-    size_t used = strlen(to);
-    while (!strstr(to, text)) {
-        ssize_t n = read(fd, to + used, size - used - 1);
-        assert_true(n > 0);
-        used += (size_t)n;
-        to[used] = '\0';
-    }
-}
-
 static void events_go_on_over_a_restart(void **state)
 {
     struct history h = {.until = 2, .hold = true};
@@ -452,6 +477,7 @@ int main(void)
         cmocka_unit_test(a_refusal_is_one_sentence),
         cmocka_unit_test(stop_tells_of_a_kill),
         cmocka_unit_test(stop_is_cancelled_by_a_signal),
+        cmocka_unit_test(long_work_is_seen_on_a_terminal),
         cmocka_unit_test(queries_print),
         cmocka_unit_test(a_full_disk_is_a_failure),
         cmocka_unit_test(events_end_with_the_last),
