@@ -120,15 +120,16 @@ static int parse(struct daemon *d, int argc, char **argv)
 static int find_worker(struct daemon *d, char *path, struct err *err)
 {
     char guess[PATH_MAX];
-    if (!d->options.worker) {
+    const char *worker = d->options.worker;
+    if (!worker) {
         ssize_t n = readlink("/proc/self/exe", guess, sizeof(guess) - sizeof("ferry-vm"));
         guess[n > 0 ? n : 0] = '\0';
         char *slash = strrchr(guess, '/');
         snprintf(slash ? slash + 1 : guess, sizeof("ferry-vm"), "ferry-vm");
-        d->options.worker = access(guess, X_OK) == 0 ? guess : WORKER_ELSEWHERE;
+        worker = access(guess, X_OK) == 0 ? guess : WORKER_ELSEWHERE;
     }
-    if (!realpath(d->options.worker, path) || access(path, X_OK) < 0)
-        return err_sys(err, errno, "cannot find the worker program '%s'", d->options.worker);
+    if (!realpath(worker, path) || access(path, X_OK) < 0)
+        return err_sys(err, errno, "cannot find the worker program '%s'", worker);
     d->options.worker = path;
     return 0;
 }

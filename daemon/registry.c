@@ -240,7 +240,7 @@ void tenant_set_ending(struct tenant *t, const Ferry__Ending *ending)
     if (!copy) { /* a report too large, or a sentence cut in the middle of a letter */
         bounded.cpu = NULL;
         for (char *at = text; *at; at++)
-            *at = (*at & 0x80) ? '?' : *at;
+            *at = (char)((*at & 0x80) ? '?' : *at);
         copy = ending_copy(&bounded);
     }
     if (!copy)
