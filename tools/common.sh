@@ -18,18 +18,13 @@ wrong() {
 
 # quiet WHAT COMMAND...: one line with the time it took; all of the output when it fails.
 quiet() {
-    local what=$1 log begin=$SECONDS rc=0
+    local what=$1 said begin=$SECONDS
     shift
-    log=$(mktemp)
-    "$@" >"$log" 2>&1 </dev/null || rc=$?
-    if [ $rc -eq 0 ]; then
-        printf '%-24s %4d s\n' "$what" $((SECONDS - begin))
-    else
-        cat "$log" >&2
-        printf '%-24s failed\n' "$what" >&2
+    if ! said=$("$@" 2>&1 </dev/null); then
+        printf '%s\n%-24s failed\n' "$said" "$what" >&2
+        return 1
     fi
-    rm -f "$log"
-    return $rc
+    printf '%-24s %4d s\n' "$what" $((SECONDS - begin))
 }
 
 # cmake_build PRESET [TARGET]: configures (cheap when nothing changed) and builds.

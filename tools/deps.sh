@@ -60,21 +60,18 @@ deps_need() {
 }
 
 deps_install() {
-    local names log
+    local names said
     names=$(deps_pick "$@")
     if [ "$(id -u)" -ne 0 ] && ! command -v sudo >/dev/null; then
         die "packages are missing and there is no sudo; as root run: apt-get install $names"
     fi
-    log=$(mktemp)
     # A list of some other repository that cannot be fetched is no reason to stop.
-    as_root apt-get -qq update >"$log" 2>&1 </dev/null || true
+    said=$(as_root apt-get -qq update 2>&1 </dev/null) || true
     names=$(deps_pick "$@")
     say "installing with apt-get: $names"
-    if ! as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends \
-        -o DPkg::Lock::Timeout=300 install $names >>"$log" 2>&1 </dev/null; then
-        cat "$log" >&2
-        rm -f "$log"
+    if ! said=$said$(as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y \
+        --no-install-recommends -o DPkg::Lock::Timeout=300 install $names 2>&1 </dev/null); then
+        printf '%s\n' "$said" >&2
         die "could not install; as root run: apt-get install $names"
     fi
-    rm -f "$log"
 }
