@@ -12,6 +12,6 @@
 static inline bool temp_dir(char *path, size_t size)
 {
     const char *base = getenv("TMPDIR");
-    int n = snprintf(path, size, "%s/t-XXXXXX", base && *base ? base : "/tmp");
+    int n = snprintf(path, size, "%s/tXXXXXX", base && *base ? base : "/tmp");
     return n > 0 && (size_t)n < size && mkdtemp(path);
 }

@@ -31,7 +31,7 @@ test_run() {
         fi
     done
     [ -n "$want" ] || return 0
-    test_tmp=$(mktemp -d /tmp/ferry-test.XXXXXX)
+    test_tmp=$(mktemp -d /tmp/f.XXXX) # short: a run directory below it holds unix sockets
     trap 'rm -rf "$test_tmp"' EXIT
     test_ctest "$build" -L "^(${want#|})$" || rc=1
     test_left "$build" || rc=1
