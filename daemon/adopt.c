@@ -6,8 +6,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -99,27 +97,13 @@ static void on_ready(struct tenant *t)
         tenant_run_break(t->run, err.text);
 }
 
-static int connect_worker(const struct daemon *d, const char *name, struct err *err)
-{
-    struct sockaddr_un at = {.sun_family = AF_UNIX};
-    char path[4096];
-    root_worker_socket(&d->root, name, path, sizeof(path));
-    if (strlen(path) >= sizeof(at.sun_path))
-        return err_set(err, ENAMETOOLONG, "the path of the worker's socket is too long");
-    memcpy(at.sun_path, path, strlen(path));
-    CLEAN(clean_fd) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0 || connect(fd, (struct sockaddr *)&at, sizeof(at)) < 0)
-        return err_sys(err, errno, "cannot reach the worker on '%s'", path);
-    return steal_fd(&fd);
-}
-
 /* A worker that cannot be reached is killed; then it takes the way of any dead worker. */
 static int find_worker(struct daemon *d, struct tenant *t, struct err *err)
 {
     int rc = tenant_run_new(&d->loop, t, err);
     if (rc < 0)
         return rc;
-    int fd = connect_worker(d, t->name, err);
+    int fd = root_connect_worker(&d->root, t->name, err);
     if (fd >= 0 && worker_link_open(t->run->link, fd, true, err) == 0) {
         t->run->ready = on_ready;
         return 0;

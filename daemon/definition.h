@@ -16,7 +16,7 @@
 #include "proto/config.pb-c.h"
 #include "proto/state.pb-c.h"
 
-#define DEFINITION_MEMORY_DEFAULT (512ull << 20)
+#define DEFINITION_MEMORY_DEFAULT (256ull << 20)
 
 /* Puts defaults where nothing is said and checks every field; the sentence names the field. */
 int definition_complete(Ferry__MachineConfig *config, struct err *err);

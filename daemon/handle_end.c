@@ -6,7 +6,6 @@
 #include "daemon/handlers.h"
 #include "daemon/tenant.h"
 
-#define STOP_MS_DEFAULT 30000u
 #define STOP_MS_MAX (7ull * 24 * 3600 * 1000)
 
 #define STATES_OFF (STATE_BIT(STOPPED) | STATE_BIT(CRASHED))
@@ -65,8 +64,6 @@ static void stop_drop(struct request *rq)
 static uint64_t stop_ms(const struct request *rq)
 {
     uint64_t ms = rq->message->stop->timeout_ms;
-    if (ms == 0)
-        return STOP_MS_DEFAULT;
     return ms < STOP_MS_MAX ? ms : STOP_MS_MAX;
 }
 

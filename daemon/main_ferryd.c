@@ -24,7 +24,6 @@
 #include "daemon/tenant.h"
 
 #define EXIT_USAGE 2
-#define WORKER_ELSEWHERE "/usr/libexec/ferry/ferry-vm"
 
 static const char usage[] =
     "usage: ferryd [--root DIR] [--run DIR] [--group GROUP] [--open-reads] [--worker PATH]\n"
@@ -126,7 +125,7 @@ static int find_worker(struct daemon *d, char *path, struct err *err)
         guess[n > 0 ? n : 0] = '\0';
         char *slash = strrchr(guess, '/');
         snprintf(slash ? slash + 1 : guess, sizeof("ferry-vm"), "ferry-vm");
-        worker = access(guess, X_OK) == 0 ? guess : WORKER_ELSEWHERE;
+        worker = guess;
     }
     if (!realpath(worker, path) || access(path, X_OK) < 0)
         return err_sys(err, errno, "cannot find the worker program '%s'", worker);

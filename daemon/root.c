@@ -18,7 +18,7 @@
 #include "daemon/lock.h"
 
 #define SOCKET_PATH_MAX (sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
-#define WORKER_SOCKET "/vms//worker.sock" /* and the name between the slashes */
+#define WORKER_SOCKET "worker.sock"
 
 static int open_dir(int at, const char *name, struct err *err)
 {
@@ -40,16 +40,17 @@ static int absolute(const char *path, char **out, struct err *err)
     return *out ? 0 : err_sys(err, errno, "cannot find directory '%s'", path);
 }
 
-/* A socket path has room for about 100 characters, and the longest is that of a worker. */
+/* Only the socket that clients connect to needs a path: see address(). */
 static int check_run(const char *run, struct err *err)
 {
-    size_t most = SOCKET_PATH_MAX - NAME_MAX_CHARS - strlen(WORKER_SOCKET);
+    size_t most = SOCKET_PATH_MAX - strlen("/" ROOT_CLIENT_SOCKET);
     if (strlen(run) <= most)
         return 0;
-    return err_set(err, ENAMETOOLONG,
-                   "the run directory '%s' is too long for the sockets in it: use one of at most "
-                   "%zu characters",
-                   run, most);
+    return err_set(
+        err, ENAMETOOLONG,
+        "the run directory '%.200s' is too long for the socket in it: use one of at most "
+        "%zu characters",
+        run, most);
 }
 
 /* The mode is for a directory that we make; one that is there is its owner's. */
@@ -151,26 +152,50 @@ int root_remove_vm(const struct root *r, const char *name, struct err *err)
     return rc < 0 ? rc : fs_remove_tree(r->vms_fd, name, err);
 }
 
-int root_listen(const char *path, unsigned mode, int backlog, struct err *err)
+/* By way of an open directory, because a socket's path has room for 107 bytes only. */
+static void address(struct sockaddr_un *at, int dirfd, const char *name)
 {
-    struct sockaddr_un at = {.sun_family = AF_UNIX};
-    if (strlen(path) > SOCKET_PATH_MAX)
-        return err_set(err, ENAMETOOLONG, "the socket path '%s' is longer than %zu characters",
-                       path, SOCKET_PATH_MAX);
-    memcpy(at.sun_path, path, strlen(path) + 1);
+    *at = (struct sockaddr_un){.sun_family = AF_UNIX};
+    snprintf(at->sun_path, sizeof(at->sun_path), "/proc/self/fd/%d/%.60s", dirfd, name);
+}
+
+int root_listen(int dirfd, const char *name, unsigned mode, int backlog, struct err *err)
+{
+    struct sockaddr_un at;
+    address(&at, dirfd, name);
     CLEAN(clean_fd) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return err_sys(err, errno, "cannot make a socket");
-    if (unlink(path) < 0 && errno != ENOENT)
-        return err_sys(err, errno, "cannot replace '%s'", path);
+    if (unlinkat(dirfd, name, 0) < 0 && errno != ENOENT)
+        return err_sys(err, errno, "cannot replace the socket '%s'", name);
     if (bind(fd, (struct sockaddr *)&at, sizeof(at)) < 0)
-        return err_sys(err, errno, "cannot make the socket '%s'", path);
-    if (chmod(path, mode) < 0 || listen(fd, backlog) < 0)
-        return err_sys(err, errno, "cannot listen on '%s'", path);
+        return err_sys(err, errno, "cannot make the socket '%s'", name);
+    if (fchmodat(dirfd, name, mode, 0) < 0 || listen(fd, backlog) < 0)
+        return err_sys(err, errno, "cannot listen on the socket '%s'", name);
     return steal_fd(&fd);
 }
 
-void root_worker_socket(const struct root *r, const char *name, char *to, size_t size)
+static int open_run(const struct root *r, const char *name, struct err *err)
 {
-    snprintf(to, size, "%s/vms/%s/worker.sock", r->run, name);
+    int fd = openat(r->run_vms_fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return fd < 0 ? err_sys(err, errno, "cannot open directory '%s/vms/%s'", r->run, name) : fd;
+}
+
+int root_listen_worker(const struct root *r, const char *name, int backlog, struct err *err)
+{
+    CLEAN(clean_fd) int dir = open_run(r, name, err);
+    return dir < 0 ? dir : root_listen(dir, WORKER_SOCKET, 0600, backlog, err);
+}
+
+int root_connect_worker(const struct root *r, const char *name, struct err *err)
+{
+    struct sockaddr_un at;
+    CLEAN(clean_fd) int dir = open_run(r, name, err);
+    if (dir < 0)
+        return dir;
+    address(&at, dir, WORKER_SOCKET);
+    CLEAN(clean_fd) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0 || connect(fd, (struct sockaddr *)&at, sizeof(at)) < 0)
+        return err_sys(err, errno, "cannot reach the worker of '%s'", name);
+    return steal_fd(&fd);
 }

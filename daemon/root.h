@@ -16,9 +16,9 @@
  */
 #pragma once
 
-#include <stddef.h>
-
 #include "base/err.h"
+
+#define ROOT_CLIENT_SOCKET "ferryd.sock"
 
 struct root {
     char *root, *run; /* owned; absolute */
@@ -26,7 +26,7 @@ struct root {
     int root_lock, run_lock;
 };
 
-/* Makes what is missing, checks that every socket path will fit, takes both locks. */
+/* Makes what is missing, checks that clients can name the socket, takes both locks. */
 int root_open(struct root *r, const char *root, const char *run, struct err *err);
 void root_close(struct root *r);
 
@@ -41,8 +41,10 @@ int root_remove_vm(const struct root *r, const char *name, struct err *err);
 int root_make_run(const struct root *r, const char *name, struct err *err);
 int root_remove_run(const struct root *r, const char *name, struct err *err);
 
-/* A listening unix socket at PATH, whose file has the given mode; replaces one that is there. */
-int root_listen(const char *path, unsigned mode, int backlog, struct err *err);
+/* A listening unix socket NAME in the directory, whose file has the given mode; replaces one that
+ * is there. */
+int root_listen(int dirfd, const char *name, unsigned mode, int backlog, struct err *err);
 
-/* RUN/vms/NAME/worker.sock; `to` has room for PATH_MAX. */
-void root_worker_socket(const struct root *r, const char *name, char *to, size_t size);
+/* RUN/vms/NAME/worker.sock, made and found. */
+int root_listen_worker(const struct root *r, const char *name, int backlog, struct err *err);
+int root_connect_worker(const struct root *r, const char *name, struct err *err);

@@ -2,7 +2,7 @@
 #include "daemon/server.h"
 
 #include <errno.h>
-#include <stdio.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -57,21 +57,22 @@ static unsigned socket_mode(const struct peer_rules *rules)
     return rules->has_group ? 0660 : 0600;
 }
 
-static int listen_on(struct daemon *d, const char *path, struct err *err)
+static int listen_for_clients(struct daemon *d, struct err *err)
 {
-    CLEAN(clean_fd) int fd = root_listen(path, socket_mode(&d->rules), SERVER_BACKLOG, err);
+    int run = d->root.run_fd;
+    CLEAN(clean_fd)
+    int fd = root_listen(run, ROOT_CLIENT_SOCKET, socket_mode(&d->rules), SERVER_BACKLOG, err);
     if (fd < 0)
         return fd;
-    if (d->rules.has_group && chown(path, (uid_t)-1, d->rules.group) < 0)
-        return err_sys(err, errno, "cannot give '%s' to the group %s", path, d->options.group);
+    if (d->rules.has_group &&
+        fchownat(run, ROOT_CLIENT_SOCKET, (uid_t)-1, d->rules.group, AT_SYMLINK_NOFOLLOW) < 0)
+        return err_sys(err, errno, "cannot give the socket to the group %s", d->options.group);
     return steal_fd(&fd);
 }
 
 int server_open(struct daemon *d, struct err *err)
 {
-    char path[4096];
-    snprintf(path, sizeof(path), "%s/ferryd.sock", d->root.run);
-    int fd = listen_on(d, path, err);
+    int fd = listen_for_clients(d, err);
     if (fd < 0)
         return fd;
     struct server *s = calloc(1, sizeof(*s));
@@ -92,7 +93,7 @@ int server_open(struct daemon *d, struct err *err)
     if (rc == 0)
         return 0;
     server_close(d);
-    return err_sys(err, -rc, "cannot listen on '%s'", path);
+    return err_sys(err, -rc, "cannot listen for clients");
 }
 
 void server_close(struct daemon *d)
@@ -104,6 +105,6 @@ void server_close(struct daemon *d)
     while ((c = TAILQ_FIRST(&s->clients)))
         client_close(c);
     d->server = NULL;
-    unlinkat(d->root.run_fd, "ferryd.sock", 0);
+    unlinkat(d->root.run_fd, ROOT_CLIENT_SOCKET, 0);
     uv_close((uv_handle_t *)&s->listener, on_closed);
 }

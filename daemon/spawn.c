@@ -90,11 +90,9 @@ int spawn_check_free(int dirfd, const char *name, struct err *err)
 int spawn_make_files(struct spawn *s, const struct root *root, int dirfd, const char *name,
                      struct err *err)
 {
-    char path[4096];
-    root_worker_socket(root, name, path, sizeof(path));
     int rc = root_make_run(root, name, err);
     if (rc >= 0)
-        rc = s->fds[SPAWN_LISTENER] = root_listen(path, 0600, WORKER_BACKLOG, err);
+        rc = s->fds[SPAWN_LISTENER] = root_listen_worker(root, name, WORKER_BACKLOG, err);
     if (rc >= 0)
         rc = s->fds[SPAWN_RECORD] = make_file(dirfd, "record", err);
     if (rc >= 0 && flock(s->fds[SPAWN_RECORD], LOCK_EX | LOCK_NB) < 0)

@@ -340,7 +340,7 @@ static void test_bad_arguments(void **state)
     memset(longish, 'r', sizeof(longish) - 1);
     longish[sizeof(longish) - 1] = '\0';
     sim_path(&sim, run, sizeof(run), "%s", longish);
-    expect_refused("--run", run, "is too long for the sockets in it");
+    expect_refused("--run", run, "is too long for the socket in it");
     expect_refused("--worker", "/nowhere/ferry-vm", "cannot find the worker program");
     expect_refused("--group", "no-such-group-here", "there is no group 'no-such-group-here'");
     expect_refused("--log", "loud", "--log takes error, warn, info or debug");

@@ -152,7 +152,7 @@ static void test_paused_with_initrd(void **state)
     sim_free(reply);
     reply = sim_show(&c, "web");
     assert_int_equal(reply->vm->summary->state, FERRY__VM_STATE__VM_PAUSED);
-    assert_int_equal(reply->vm->config->memory_bytes, 512ull << 20);
+    assert_int_equal(reply->vm->config->memory_bytes, 256ull << 20);
     assert_int_equal(reply->vm->config->cpus, 1);
     assert_int_equal(reply->vm->config->uuid.len, 16);
     sim_free(reply);
