@@ -44,6 +44,7 @@ int scroll_open_file(struct scroll *s, int fd, struct err *err)
 {
     struct scroll_head head;
     struct stat st;
+    int rc;
     *s = (struct scroll){0};
     if (fstat(fd, &st) < 0)
         return err_sys(err, errno, "cannot look at the scrollback's file");
@@ -53,7 +54,14 @@ int scroll_open_file(struct scroll *s, int fd, struct err *err)
         head.size == 0 || head.size > SCROLL_SIZE_MAX ||
         (uint64_t)st.st_size != SCROLL_HEAD_BYTES + head.size)
         return err_set(err, EBADMSG, "the scrollback's file makes no sense");
-    return map(s, fd, PROT_READ, head.size, err);
+    rc = map(s, -1, PROT_READ | PROT_WRITE, head.size, err);
+    if (rc == 0 && pread(fd, s->head, (size_t)st.st_size, 0) != st.st_size) {
+        scroll_fini(s);
+        rc = err_set(err, EBADMSG, "the scrollback's file was cut short");
+    }
+    if (rc == 0)
+        s->head->size = head.size; /* it may have changed between the two reads */
+    return rc;
 }
 
 void scroll_fini(struct scroll *s)

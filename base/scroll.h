@@ -21,7 +21,7 @@
 
 #define SCROLL_MAGIC 0x5243535952524546ull
 #define SCROLL_HEAD_BYTES 4096u
-#define SCROLL_SIZE_MAX (64u << 20)
+#define SCROLL_SIZE_MAX (4u << 20)
 
 struct scroll_head {
     uint64_t magic, size;
@@ -55,6 +55,7 @@ uint64_t scroll_end(const struct scroll *s);
 size_t scroll_read(const struct scroll *s, uint64_t *offset, void *to, size_t max,
                    uint64_t *missed);
 
-/* Opens a scrollback that another process left in a file, for reading only. -ENODATA for an empty
- * file, -EBADMSG for one that is no scrollback. */
+/* A copy of a scrollback that another process wrote or still writes. It is read, not mapped: who
+ * can write the file can also cut it short. -ENODATA for an empty file, -EBADMSG for one that is no
+ * scrollback. */
 int scroll_open_file(struct scroll *s, int fd, struct err *err);
