@@ -10,6 +10,7 @@
 #include "base/now.h"
 #include "machine/boot/boot.h"
 #include "machine/boot/entry.h"
+#include "machine/clock.h"
 #include "machine/cpu_profile.h"
 #include "machine/devices/acpi_pm.h"
 #include "machine/devices/devices.h"
@@ -30,6 +31,8 @@ struct machine {
     struct devices devices;
     bool has_devices;
     bool runs;
+    struct vm_clock clock; /* read once, at each pause */
+    bool has_clock;
     struct vcpu_env vcpu_env;
     struct vcpu vcpus[KVM_CPUS_MAX];
 };
@@ -97,20 +100,16 @@ static void set_boot_msrs(int fd)
     kvm_ioctl(fd, KVM_SET_MSRS, &u);
 }
 
+/* The rate of the guest's TSC is known only once there is a vCPU. */
 static int set_cpuid(struct machine *m, struct vcpu *v, const struct cpuid_set *common,
                      struct err *err)
 {
     struct cpuid_set own = *common;
+    int khz = kvm_ioctl(v->fd, KVM_GET_TSC_KHZ, NULL);
     cpu_profile_set_cpu(&own, v->index, m->cpus);
-    union {
-        struct kvm_cpuid2 head;
-        uint8_t room[sizeof(struct kvm_cpuid2) + sizeof(own.entries)];
-    } u;
-    memset(&u.head, 0, sizeof(u.head));
-    u.head.nent = own.count;
-    memcpy(u.head.entries, own.entries, own.count * sizeof(own.entries[0]));
-    int rc = kvm_ioctl(v->fd, KVM_SET_CPUID2, &u);
-    return rc < 0 ? err_sys(err, -rc, "KVM refuses the CPU profile for vCPU %u", v->index) : 0;
+    if (khz > 0 && cpu_profile_set_tsc(&own, (uint32_t)khz) < 0)
+        return err_set(err, ENOSPC, "the CPU profile has too many leaves");
+    return vcpu_set_cpuid(v, &own, err);
 }
 
 static int make_vcpus(struct machine *m, const char *profile, struct err *err)
@@ -274,6 +273,8 @@ void machine_pause(struct machine *m)
     order_all(m, VCPU_ORDER_PARK);
     io_pause(&m->io);
     devices_quiesce(&m->devices);
+    struct err err; /* who wants the clock is told that there is none */
+    m->has_clock = clock_save(&m->vm, &m->clock, &err) == 0;
     m->runs = false;
 }
 
@@ -310,4 +311,22 @@ const struct bus *machine_ports(const struct machine *m)
 struct devices *machine_devices(struct machine *m)
 {
     return &m->devices;
+}
+
+unsigned machine_cpus(const struct machine *m)
+{
+    return m->cpus;
+}
+
+struct vcpu *machine_vcpu(struct machine *m, unsigned index)
+{
+    return &m->vcpus[index];
+}
+
+int machine_clock(const struct machine *m, struct vm_clock *clock, struct err *err)
+{
+    if (!m->has_clock)
+        return err_set(err, EINVAL, "the guest's clock was not read: the machine is not paused");
+    *clock = m->clock;
+    return 0;
 }

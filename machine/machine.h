@@ -12,6 +12,7 @@
 #include "machine/counters.h"
 #include "machine/kvm.h"
 #include "machine/report.h"
+#include "machine/vm_state.h"
 
 struct machine;
 
@@ -55,3 +56,8 @@ struct mem *machine_mem(struct machine *m);
 struct vm *machine_vm(struct machine *m);
 const struct bus *machine_ports(const struct machine *m);
 struct devices *machine_devices(struct machine *m);
+unsigned machine_cpus(const struct machine *m);
+struct vcpu *machine_vcpu(struct machine *m, unsigned index);
+
+/* The guest's clock as it was at the last pause; -EINVAL for a machine that has not been paused. */
+int machine_clock(const struct machine *m, struct vm_clock *clock, struct err *err);

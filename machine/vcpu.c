@@ -45,21 +45,50 @@ int vcpu_init(struct vcpu *v, const struct vcpu_env *env, unsigned index, struct
     return 0;
 }
 
+int vcpu_set_cpuid(struct vcpu *v, const struct cpuid_set *set, struct err *err)
+{
+    union {
+        struct kvm_cpuid2 head;
+        uint8_t room[sizeof(struct kvm_cpuid2) + sizeof(set->entries)];
+    } u;
+    memset(&u.head, 0, sizeof(u.head));
+    u.head.nent = set->count;
+    memcpy(u.head.entries, set->entries, set->count * sizeof(set->entries[0]));
+    int rc = kvm_ioctl(v->fd, KVM_SET_CPUID2, &u);
+    if (rc < 0)
+        return err_sys(err, -rc, "KVM refuses the CPU profile for vCPU %u", v->index);
+    v->cpuid = *set;
+    return 0;
+}
+
 static void set_immediate_exit(struct vcpu *v, uint8_t value)
 {
     __atomic_store_n(&v->run->immediate_exit, value, __ATOMIC_RELAXED);
 }
 
-void vcpu_order(struct vcpu *v, enum vcpu_order order)
+static void post(struct vcpu *v, enum vcpu_order order, void (*call)(struct vcpu *v, void *arg),
+                 void *arg)
 {
     pthread_mutex_lock(&v->lock);
     v->order = order;
-    if (v->state == VCPU_RUNNING) {
+    v->call = call;
+    v->call_arg = arg;
+    if (v->mode == VCPU_RUNNING) {
         set_immediate_exit(v, 1);
         pthread_kill(v->thread, VCPU_KICK_SIGNAL);
     }
     pthread_cond_broadcast(&v->changed);
     pthread_mutex_unlock(&v->lock);
+}
+
+void vcpu_order(struct vcpu *v, enum vcpu_order order)
+{
+    post(v, order, NULL, NULL);
+}
+
+void vcpu_order_call(struct vcpu *v, void (*call)(struct vcpu *v, void *arg), void *arg)
+{
+    post(v, VCPU_ORDER_CALL, call, arg);
 }
 
 void vcpu_wait(struct vcpu *v)
@@ -79,29 +108,32 @@ void vcpu_park_self(void)
 }
 
 /* Takes the order there is, if any, and answers it. Locked. */
-static enum vcpu_state obey(struct vcpu *v)
+static enum vcpu_mode obey(struct vcpu *v)
 {
-    static const enum vcpu_state result[] = {
+    static const enum vcpu_mode result[] = {
         [VCPU_ORDER_PARK] = VCPU_PARKED,
         [VCPU_ORDER_RUN] = VCPU_RUNNING,
         [VCPU_ORDER_EXIT] = VCPU_GONE,
     };
     if (v->order != VCPU_ORDER_NONE) {
-        v->state = result[v->order];
+        if (v->order == VCPU_ORDER_CALL)
+            v->call(v, v->call_arg);
+        else
+            v->mode = result[v->order];
         v->order = VCPU_ORDER_NONE;
         pthread_cond_broadcast(&v->changed);
     }
     set_immediate_exit(v, 0);
-    return v->state;
+    return v->mode;
 }
 
-static enum vcpu_state wait_parked(struct vcpu *v)
+static enum vcpu_mode wait_parked(struct vcpu *v)
 {
     pthread_mutex_lock(&v->lock);
-    v->state = VCPU_PARKED;
+    v->mode = VCPU_PARKED;
     while (v->order == VCPU_ORDER_NONE)
         pthread_cond_wait(&v->changed, &v->lock);
-    enum vcpu_state next = obey(v);
+    enum vcpu_mode next = obey(v);
     pthread_mutex_unlock(&v->lock);
     /* Tells a guest with kvmclock that it stood still, so that it reports no soft lockup; a guest
      * without kvmclock answers EINVAL. */
@@ -111,27 +143,27 @@ static enum vcpu_state wait_parked(struct vcpu *v)
 }
 
 /* KVM_RUN returned EINTR: nothing is pending in the kernel, so this is where orders are obeyed. */
-static enum vcpu_state interrupted(struct vcpu *v)
+static enum vcpu_mode interrupted(struct vcpu *v)
 {
     counter_add(v->env->counters, COUNTER_SIGNAL);
     pthread_mutex_lock(&v->lock);
     if (v->park_self) {
         v->park_self = false;
-        v->state = VCPU_PARKED;
+        v->mode = VCPU_PARKED;
     }
-    enum vcpu_state next = obey(v);
+    enum vcpu_mode next = obey(v);
     pthread_mutex_unlock(&v->lock);
     return next;
 }
 
-static enum vcpu_state stop_at_fault(struct vcpu *v, struct report *report)
+static enum vcpu_mode stop_at_fault(struct vcpu *v, struct report *report)
 {
     report_cpu(report, v->fd, v->index, v->env->vm->mem);
     v->env->stopped(v->env->ctx, report);
     return VCPU_PARKED;
 }
 
-static enum vcpu_state run_failed(struct vcpu *v, int code)
+static enum vcpu_mode run_failed(struct vcpu *v, int code)
 {
     struct report report = {.kind = REPORT_INTERNAL_ERROR};
     counter_add(v->env->counters, COUNTER_FAULT);
@@ -139,7 +171,7 @@ static enum vcpu_state run_failed(struct vcpu *v, int code)
     return stop_at_fault(v, &report);
 }
 
-static enum vcpu_state run_once(struct vcpu *v)
+static enum vcpu_mode run_once(struct vcpu *v)
 {
     struct report report = {0};
     if (ioctl(v->fd, KVM_RUN, 0) < 0) {
@@ -160,9 +192,9 @@ static void *thread_main(void *arg)
     snprintf(name, sizeof(name), "vcpu%u", v->index);
     pthread_setname_np(pthread_self(), name);
     vcpu_current = v;
-    enum vcpu_state state = VCPU_PARKED;
-    while (state != VCPU_GONE)
-        state = state == VCPU_RUNNING ? run_once(v) : wait_parked(v);
+    enum vcpu_mode mode = VCPU_PARKED;
+    while (mode != VCPU_GONE)
+        mode = mode == VCPU_RUNNING ? run_once(v) : wait_parked(v);
     return NULL;
 }
 

@@ -20,11 +20,18 @@
 #include "base/err.h"
 #include "machine/bus.h"
 #include "machine/counters.h"
+#include "machine/cpuid.h"
 #include "machine/report.h"
 #include "machine/vm.h"
 
-enum vcpu_state { VCPU_PARKED, VCPU_RUNNING, VCPU_GONE };
-enum vcpu_order { VCPU_ORDER_NONE, VCPU_ORDER_PARK, VCPU_ORDER_RUN, VCPU_ORDER_EXIT };
+enum vcpu_mode { VCPU_PARKED, VCPU_RUNNING, VCPU_GONE };
+enum vcpu_order {
+    VCPU_ORDER_NONE,
+    VCPU_ORDER_PARK,
+    VCPU_ORDER_RUN,
+    VCPU_ORDER_EXIT,
+    VCPU_ORDER_CALL, /* stays what it is, and calls a function first */
+};
 
 /* What all vCPUs of a machine share; borrowed, outlives them. */
 struct vcpu_env {
@@ -41,17 +48,23 @@ struct vcpu {
     unsigned index;
     int fd; /* owned; only its thread uses it once that runs */
     struct kvm_run *run;
+    struct cpuid_set cpuid; /* as it was given to KVM, which may read back something else */
     pthread_t thread;
     bool has_thread;
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    enum vcpu_order order; /* locked; NONE once answered */
-    enum vcpu_state state; /* locked */
-    bool park_self;        /* [vcpu] */
+    enum vcpu_order order;                   /* locked; NONE once answered */
+    enum vcpu_mode mode;                     /* locked */
+    bool park_self;                          /* [vcpu] */
+    void (*call)(struct vcpu *v, void *arg); /* locked; of VCPU_ORDER_CALL */
+    void *call_arg;
 };
 
 /* Creates the vCPU; it has no thread yet and its descriptor may be used to set it up. */
 int vcpu_init(struct vcpu *v, const struct vcpu_env *env, unsigned index, struct err *err);
+
+/* Before it runs for the first time. [vcpu] */
+int vcpu_set_cpuid(struct vcpu *v, const struct cpuid_set *set, struct err *err);
 
 /* Starts the thread, parked. */
 int vcpu_start_thread(struct vcpu *v, struct err *err);
@@ -59,6 +72,10 @@ int vcpu_start_thread(struct vcpu *v, struct err *err);
 /* Orders without waiting, and waits for the answer. [any but vcpu] */
 void vcpu_order(struct vcpu *v, enum vcpu_order order);
 void vcpu_wait(struct vcpu *v);
+
+/* Orders a function to be called by the vCPU's thread, which alone uses its descriptor; vcpu_wait
+ * tells when it is done. [any but vcpu] */
+void vcpu_order_call(struct vcpu *v, void (*call)(struct vcpu *v, void *arg), void *arg);
 
 /* From inside an exit of this vCPU: it parks as soon as the exit is completed. [vcpu] */
 void vcpu_park_self(void);

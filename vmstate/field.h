@@ -68,15 +68,14 @@ struct state_desc {
     int (*post_load)(void *object, struct err *err);
 };
 
+// clang-format off
 #define FIELD_KIND_OF(x)                                                                           \
-    _Generic((x), uint8_t                                                                          \
-             : FIELD_KIND_U8, uint16_t                                                             \
-             : FIELD_KIND_U16, uint32_t                                                            \
-             : FIELD_KIND_U32, uint64_t                                                            \
-             : FIELD_KIND_U64, int32_t                                                             \
-             : FIELD_KIND_I32, int64_t                                                             \
-             : FIELD_KIND_I64, bool                                                                \
-             : FIELD_KIND_BOOL)
+    _Generic((x),                                                                                  \
+             uint8_t: FIELD_KIND_U8,   char: FIELD_KIND_U8,   uint16_t: FIELD_KIND_U16,            \
+             uint32_t: FIELD_KIND_U32, uint64_t: FIELD_KIND_U64, unsigned long long: FIELD_KIND_U64, \
+             int32_t: FIELD_KIND_I32,  int64_t: FIELD_KIND_I64,  long long: FIELD_KIND_I64,        \
+             bool: FIELD_KIND_BOOL)
+// clang-format on
 #define FIELD_MEMBER(type, member) (((type *)0)->member)
 
 #define FIELD_SINCE(tag_, since_, type, member)                                                    \

@@ -196,7 +196,7 @@ void rig_check_clean(struct rig *r)
         for (at = all; (at = strstr(at, "errors=")) && strncmp(at, "errors=0", 8) == 0;)
             at += 8;
     if (at)
-        fail_msg("the guest found an error: %.300s", at);
+        fail_msg("the guest found an error: %.1000s", at);
     free(all);
 }
 

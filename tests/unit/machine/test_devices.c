@@ -7,9 +7,12 @@
 #include "base/buf.h"
 #include "base/crc32c.h"
 #include "machine/devices/acpi_pm.h"
+#include "machine/vcpu_state.h"
+#include "machine/vm_state.h"
 #include "tests/unit/machine/rig.h"
 
 #define STATE_MAX 65536
+#define SCHEMA_MAX 32768u
 
 static const uint16_t ports[] = {0x60,  0x64,  0x70,  0x71,  0x92,  0x3f8, 0x3f9, 0x3fa, 0x3fb,
                                  0x3fc, 0x3fd, 0x3fe, 0x3ff, 0x600, 0x601, 0x602, 0x603, 0x604,
@@ -377,18 +380,33 @@ static void test_extreme_values(void **state)
     }
 }
 
+/* Where the developer finds the text of now. */
+static void keep_schema(const char *text, const char *golden)
+{
+    char path[4096];
+    const char *build = getenv("FERRY_BUILD");
+    snprintf(path, sizeof(path), "%s/schema.txt", build ? build : ".");
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fputs(text, f);
+    fclose(f);
+    print_message("the schema has changed: look at %s, and copy it to %s\n", path, golden);
+}
+
 /* Every table of state as text: a change of what is saved is a change of that file. */
 static void test_schema(void **state)
 {
     struct err err = {0};
     struct buf now;
-    char path[4096], golden[STATE_MAX];
+    char path[4096], golden[SCHEMA_MAX];
     if (!getenv("FERRY_SOURCE")) {
         print_message("FERRY_SOURCE is not set: run by ctest\n");
         skip();
     }
     snprintf(path, sizeof(path), "%s/tests/golden/schema.txt", getenv("FERRY_SOURCE"));
-    buf_init(&now, STATE_MAX);
+    buf_init(&now, SCHEMA_MAX);
+    assert_int_equal(field_describe(&vm_state_desc, &now, &err), 0);
+    assert_int_equal(field_describe(&vcpu_state_desc, &now, &err), 0);
     for (unsigned i = 0; i < devices_count; i++)
         assert_int_equal(field_describe(devices_table[i]->state, &now, &err), 0);
     buf_append(&now, "", 1);
@@ -398,7 +416,7 @@ static void test_schema(void **state)
     if (f)
         fclose(f);
     if (strcmp(golden, (const char *)now.data) != 0)
-        print_message("the schema is now, for %s:\n%s", path, (const char *)now.data);
+        keep_schema((const char *)now.data, path);
     assert_string_equal(golden, (const char *)now.data);
     buf_fini(&now);
 }

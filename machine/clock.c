@@ -1,0 +1,42 @@
+/* See clock.h. */
+#include "machine/clock.h"
+
+#include <errno.h>
+
+int clock_save(struct vm *vm, struct vm_clock *clock, struct err *err)
+{
+    struct kvm_clock_data data = {0};
+    int rc = kvm_ioctl(vm->fd, KVM_GET_CLOCK, &data);
+    if (rc < 0)
+        return err_sys(err, -rc, "KVM refuses to give the clock");
+    *clock = (struct vm_clock){
+        .guest_ns = data.clock,
+        .has_realtime = data.flags & KVM_CLOCK_REALTIME,
+        .realtime_ns = data.flags & KVM_CLOCK_REALTIME ? data.realtime : 0,
+        .has_host_tsc = data.flags & KVM_CLOCK_HOST_TSC,
+        .host_tsc = data.flags & KVM_CLOCK_HOST_TSC ? data.host_tsc : 0,
+    };
+    return 0;
+}
+
+/* With the flag KVM adds the wall time that has passed since `realtime`. */
+int clock_load(struct vm *vm, const struct vm_clock *clock, enum clock_policy policy,
+               struct err *err)
+{
+    struct kvm_clock_data data = {.clock = clock->guest_ns};
+    if (policy == CLOCK_ADVANCE && clock->has_realtime) {
+        data.flags = KVM_CLOCK_REALTIME;
+        data.realtime = clock->realtime_ns;
+    }
+    int rc = kvm_ioctl(vm->fd, KVM_SET_CLOCK, &data);
+    return rc < 0 ? err_sys(err, -rc, "KVM refuses the saved clock") : 0;
+}
+
+/* Guest TSC = host TSC + offset, all modulo 2^64; it has advanced as far as the clock. */
+uint64_t clock_tsc_offset(uint64_t saved_offset, uint64_t saved_tsc, uint64_t saved_ns,
+                          uint64_t now_tsc, uint64_t now_ns, uint32_t tsc_khz)
+{
+    __int128 passed_ns = (__int128)now_ns - saved_ns;
+    uint64_t ticks = (uint64_t)(passed_ns * tsc_khz / 1000000);
+    return saved_tsc + saved_offset + ticks - now_tsc;
+}

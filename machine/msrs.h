@@ -1,0 +1,42 @@
+/*
+ * Which MSRs of a vCPU are state, and how they are read and put back.
+ *
+ * KVM's own list names some that it refuses to read and lacks some that matter; reading stops at
+ * the first refusal, so it goes on behind it. Restoring is stricter: an MSR that the host does not
+ * take is an error by name, unless its value is 0 or it stands on the short list of those that may
+ * be dropped.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "base/err.h"
+#include "machine/kvm.h"
+
+#define MSRS_MAX 512u
+
+#define MSR_TSC 0x10u
+#define MSR_TSC_DEADLINE 0x6e0u
+
+struct msr {
+    uint32_t index;
+    uint64_t value;
+};
+
+struct msrs {
+    uint32_t count;
+    struct msr list[MSRS_MAX];
+};
+
+/* The indices to save on this host, in the order of restoring; values are 0. */
+int msrs_list(const struct kvm *kvm, struct msrs *out, struct err *err);
+
+/* Fills the values; those that this vCPU refuses are dropped from the list. [vcpu] */
+int msrs_save(int vcpu_fd, struct msrs *msrs, struct err *err);
+
+/* [vcpu] The list may come from outside: it is put into the right order first. */
+int msrs_load(int vcpu_fd, const struct msrs *msrs, struct err *err);
+
+/* One MSR. */
+int msrs_get(int vcpu_fd, uint32_t index, uint64_t *value);
+int msrs_set(int vcpu_fd, uint32_t index, uint64_t value);
