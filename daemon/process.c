@@ -66,12 +66,15 @@ static int start_time(pid_t pid, uint64_t *start)
 int process_open(struct process *p, pid_t pid, const uint64_t *start, struct err *err)
 {
     *p = (struct process){.pid = pid, .pidfd = -1};
-    p->pidfd = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
-    if (p->pidfd >= 0 && start_time(pid, &p->start) == 0 && (!start || *start == p->start))
+    if (pid <= 0)
+        return err_set(err, ESRCH, "%d is no process", (int)pid);
+    p->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (p->pidfd < 0)
+        return err_sys(err, errno, "cannot open the process %d", (int)pid);
+    if (start_time(pid, &p->start) == 0 && (!start || *start == p->start))
         return 0;
-    int code = p->pidfd < 0 && errno != EINVAL ? errno : ESRCH;
     process_close(p);
-    return err_sys(err, code, "cannot find the process %d", (int)pid);
+    return err_set(err, ESRCH, "the process %d is another one by now", (int)pid);
 }
 
 void process_close(struct process *p)
