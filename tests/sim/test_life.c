@@ -334,6 +334,47 @@ static void test_stop_of_one_that_breaks(void **state)
     sim_close(&c);
 }
 
+/* Nothing of ferryd's is open in a worker: 0 to 3 and the five files of its start. */
+static void test_what_a_worker_inherits(void **state)
+{
+    struct peer_end c;
+    char path[64], target[64];
+    sim_connect(&sim, &c);
+    assert_int_equal(sim_start_vm(&c, "web", "x"), 0);
+    int pid = sim_pid(&c, "web");
+    assert_int_equal(sim_count_fds(pid), 9);
+    assert_int_equal(getsid(pid), pid);
+    snprintf(path, sizeof(path), "/proc/%d/fd/0", pid);
+    ssize_t n = readlink(path, target, sizeof(target) - 1);
+    target[n > 0 ? n : 0] = '\0';
+    assert_string_equal(target, "/dev/null");
+    snprintf(path, sizeof(path), "/proc/%d/cwd", pid);
+    n = readlink(path, target, sizeof(target) - 1);
+    target[n > 0 ? n : 0] = '\0';
+    assert_string_equal(target, "/");
+    assert_int_equal(SIM_DO(&c, KILL, "web"), 0);
+    assert_int_equal(SIM_DO(&c, REMOVE, "web"), 0);
+    sim_close(&c);
+}
+
+/* Without KVM the daemon is there, and says how to get it. */
+static void test_no_kvm(void **state)
+{
+    struct peer_end c;
+    sim_term(&sim);
+    sim.extra[0] = "--kvm";
+    sim.extra[1] = "/nowhere/kvm";
+    sim_start(&sim);
+    sim_connect(&sim, &c);
+    assert_int_equal(sim_start_vm(&c, "web", "x"), ENOENT);
+    sim_said(&c, "there is no KVM here (/nowhere/kvm): load it with `modprobe kvm_intel`");
+    assert_int_equal(sim_state(&c, "web"), -1);
+    sim_close(&c);
+    sim_term(&sim);
+    sim.extra[0] = NULL;
+    sim_start(&sim);
+}
+
 /* A guest that resets in a loop fills no log: one event a second. */
 static void test_reset_flood(void **state)
 {
@@ -381,6 +422,8 @@ int main(void)
         cmocka_unit_test(test_kill_while_starting),
         cmocka_unit_test(test_broken_guest),
         cmocka_unit_test(test_stop_of_one_that_breaks),
+        cmocka_unit_test(test_what_a_worker_inherits),
+        cmocka_unit_test(test_no_kvm),
         cmocka_unit_test(test_reset_flood),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
