@@ -15,6 +15,7 @@
 #include "machine/devices/acpi_pm.h"
 #include "machine/devices/devices.h"
 #include "machine/io.h"
+#include "machine/state.h"
 #include "machine/vcpu.h"
 
 #define MSR_MTRR_DEF_TYPE 0x2ff
@@ -129,20 +130,24 @@ static int make_vcpus(struct machine *m, const char *profile, struct err *err)
     return rc;
 }
 
+/* By the boot CPU's own thread. */
+struct entry_call {
+    const struct boot_entry *entry;
+    int rc;
+};
+
 /* Only the boot CPU begins; the others wait in their LAPICs for INIT and SIPI. */
-static int set_entry(struct machine *m, const struct boot_entry *entry, struct err *err)
+static void set_entry(struct vcpu *v, void *arg)
 {
+    struct entry_call *call = arg;
     struct kvm_regs regs = {0};
     struct kvm_sregs sregs = {0};
-    int fd = m->vcpus[0].fd;
-    int rc = kvm_ioctl(fd, KVM_GET_SREGS, &sregs);
-    if (rc == 0) {
-        entry_regs(entry, &regs, &sregs);
-        rc = kvm_ioctl(fd, KVM_SET_SREGS, &sregs);
-    }
-    if (rc == 0)
-        rc = kvm_ioctl(fd, KVM_SET_REGS, &regs);
-    return rc < 0 ? err_sys(err, -rc, "KVM refuses the entry state of the kernel") : 0;
+    call->rc = kvm_ioctl(v->fd, KVM_GET_SREGS, &sregs);
+    entry_regs(call->entry, &regs, &sregs);
+    if (call->rc == 0)
+        call->rc = kvm_ioctl(v->fd, KVM_SET_SREGS, &sregs);
+    if (call->rc == 0)
+        call->rc = kvm_ioctl(v->fd, KVM_SET_REGS, &regs);
 }
 
 static int load_kernel(struct machine *m, const struct machine_config *config, struct err *err)
@@ -155,7 +160,27 @@ static int load_kernel(struct machine *m, const struct machine_config *config, s
         .cpus = config->cpus,
     };
     int rc = boot_load(&m->mem, &source, &entry, err);
-    return rc == 0 ? set_entry(m, &entry, err) : rc;
+    if (rc < 0)
+        return rc;
+    struct entry_call call = {.entry = &entry};
+    vcpu_order_call(&m->vcpus[0], set_entry, &call);
+    vcpu_wait(&m->vcpus[0]);
+    return call.rc < 0 ? err_sys(err, -call.rc, "KVM refuses the entry state of the kernel") : 0;
+}
+
+static int make_memory(struct machine *m, const struct machine_config *config, struct err *err)
+{
+    const struct machine_saved *saved = config->saved;
+    return saved ? mem_init_from(&m->mem, config->memory_bytes, saved->extents, saved->count, err)
+                 : mem_init(&m->mem, config->memory_bytes, err);
+}
+
+/* What the machine does first: the kernel's entry, or where a saved one stood. */
+static int give_life(struct machine *m, const struct machine_config *config, struct err *err)
+{
+    const struct machine_saved *saved = config->saved;
+    return saved ? state_load(m, saved->state, saved->clock, NULL, err)
+                 : load_kernel(m, config, err);
 }
 
 static int start_threads(struct machine *m, struct err *err)
@@ -170,7 +195,7 @@ static int build(struct machine *m, const struct machine_config *config, struct 
 {
     int rc = check_config(config, m->host.kvm, err);
     if (rc == 0)
-        rc = mem_init(&m->mem, config->memory_bytes, err);
+        rc = make_memory(m, config, err);
     if (rc == 0)
         rc = vm_init(&m->vm, m->host.kvm, &m->mem, err);
     if (rc == 0)
@@ -184,10 +209,8 @@ static int build(struct machine *m, const struct machine_config *config, struct 
     if (rc == 0)
         rc = make_vcpus(m, config->cpu_profile, err);
     if (rc == 0)
-        rc = load_kernel(m, config, err);
-    if (rc == 0)
         rc = start_threads(m, err);
-    return rc;
+    return rc == 0 ? give_life(m, config, err) : rc;
 }
 
 struct machine *machine_new(const struct machine_config *config, const struct machine_host *host,

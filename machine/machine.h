@@ -8,11 +8,11 @@
  */
 #pragma once
 
+#include "machine/clock.h"
 #include "machine/console.h"
 #include "machine/counters.h"
 #include "machine/kvm.h"
 #include "machine/report.h"
-#include "machine/vm_state.h"
 
 struct machine;
 
@@ -21,6 +21,15 @@ struct machine_config {
     unsigned cpus;
     const char *cpu_profile, *cmdline; /* borrowed during machine_new */
     int kernel_fd, initrd_fd;          /* borrowed during machine_new; initrd -1 for none */
+    const struct machine_saved *saved; /* borrowed during machine_new; NULL: boot the kernel */
+};
+
+/* A state to go on from, instead of the kernel's entry. */
+struct machine_saved {
+    const struct mem_extent *extents; /* what memory begins as */
+    size_t count;
+    struct span state; /* sections (machine/state.h) */
+    enum clock_policy clock;
 };
 
 /* What the owner lends to the machine; all of it outlives the machine. */

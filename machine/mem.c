@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define MIB ((uint64_t)1 << 20)
@@ -37,14 +38,82 @@ static int make_backing(struct mem *mem, struct err *err)
     return 0;
 }
 
-int mem_init(struct mem *mem, uint64_t size, struct err *err)
+static int check_size(uint64_t size, struct err *err)
 {
-    *mem = (struct mem){.fd = -1, .size = size};
     if (size < MEM_MIN || size > MEM_MAX || size % MIB)
         return err_set(err, EINVAL, "memory must be 16M to 1T in whole MiB, not %" PRIu64 " bytes",
                        size);
+    return 0;
+}
+
+int mem_init(struct mem *mem, uint64_t size, struct err *err)
+{
+    *mem = (struct mem){.fd = -1, .size = size};
+    int rc = check_size(size, err);
+    if (rc < 0)
+        return rc;
     lay_out(mem);
-    int rc = make_backing(mem, err);
+    rc = make_backing(mem, err);
+    if (rc == 0)
+        rc = bitmap_init(&mem->written, size / MEM_PAGE, err);
+    if (rc < 0)
+        mem_fini(mem);
+    return rc;
+}
+
+/* In order, within RAM, whole pages, within the file: a mapping behind a file's end would kill us
+ * where the guest touches it. */
+static int check_extent(const struct mem *mem, const struct mem_extent *e, uint64_t from,
+                        struct err *err)
+{
+    struct stat st;
+    if ((e->offset | e->bytes | e->at) % MEM_PAGE || e->bytes == 0 || e->offset < from ||
+        e->offset > mem->size || e->bytes > mem->size - e->offset)
+        return err_set(err, EINVAL,
+                       "the piece of memory at 0x%" PRIx64 " with %" PRIu64
+                       " bytes is out of place",
+                       e->offset, e->bytes);
+    if (fstat(e->fd, &st) < 0)
+        return err_sys(err, errno, "cannot look at a memory file");
+    if (e->at > (uint64_t)st.st_size || e->bytes > (uint64_t)st.st_size - e->at)
+        return err_set(err, ENODATA, "a memory file of %lld bytes ends before byte %" PRIu64,
+                       (long long)st.st_size, e->at + e->bytes);
+    return 0;
+}
+
+static int map_extents(struct mem *mem, const struct mem_extent *extents, size_t count,
+                       struct err *err)
+{
+    uint64_t from = 0;
+    for (size_t i = 0; i < count; i++) {
+        const struct mem_extent *e = &extents[i];
+        int rc = check_extent(mem, e, from, err);
+        if (rc < 0)
+            return rc;
+        if (mmap(mem->base + e->offset, e->bytes, PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, e->fd, (off_t)e->at) == MAP_FAILED)
+            return err_sys(err, errno, "cannot map a piece of a memory file");
+        from = e->offset + e->bytes;
+    }
+    return 0;
+}
+
+int mem_init_from(struct mem *mem, uint64_t size, const struct mem_extent *extents, size_t count,
+                  struct err *err)
+{
+    *mem = (struct mem){.fd = -1, .size = size};
+    int rc = check_size(size, err);
+    if (rc == 0 && count > MEM_EXTENTS_MAX)
+        rc = err_set(err, E2BIG, "memory in %zu pieces is more than %u", count, MEM_EXTENTS_MAX);
+    if (rc < 0)
+        return rc;
+    lay_out(mem);
+    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1, 0);
+    if (p == MAP_FAILED)
+        return err_sys(err, errno, "cannot map %" PRIu64 " MiB of guest memory", size / MIB);
+    mem->base = p;
+    rc = map_extents(mem, extents, count, err);
     if (rc == 0)
         rc = bitmap_init(&mem->written, size / MEM_PAGE, err);
     if (rc < 0)

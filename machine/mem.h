@@ -26,7 +26,7 @@ struct mem_region {
 };
 
 struct mem {
-    int fd;        /* owned memfd */
+    int fd;        /* owned memfd; -1 for RAM made by mem_init_from */
     uint8_t *base; /* owned mapping of all RAM, by RAM offset */
     uint64_t size;
     struct mem_region regions[MEM_REGIONS];
@@ -36,6 +36,25 @@ struct mem {
 
 /* Makes RAM of `size` bytes: MEM_MIN..MEM_MAX, whole MiB. */
 int mem_init(struct mem *mem, uint64_t size, struct err *err);
+
+/* A piece of RAM that begins as the content of a file. All three numbers are whole pages. */
+struct mem_extent {
+    uint64_t offset, bytes; /* RAM offset */
+    int fd;                 /* borrowed during mem_init_from */
+    uint64_t at;            /* in the file */
+};
+
+/* More pieces than this may pass the kernel's limit of mappings (vm.max_map_count, 65530). */
+#define MEM_EXTENTS_MAX 32768u
+
+/*
+ * RAM that begins as extents of files (in ascending order, none overlapping; what lies between them
+ * is zero), mapped privately: nothing is read or copied before it is touched, the files are never
+ * written, and all who map them share the page cache. Such RAM has no descriptor of its own: fd is
+ * -1.
+ */
+int mem_init_from(struct mem *mem, uint64_t size, const struct mem_extent *extents, size_t count,
+                  struct err *err);
 void mem_fini(struct mem *mem);
 
 /* 0 and the RAM offset when [gpa, gpa+len) lies within one region; -1 otherwise. No wrap. [any] */
