@@ -64,6 +64,18 @@ as_owner() {
     fi
 }
 
+# started_in BUILD DIR: prints the pids of that build's programs whose command line or environment names
+# DIR, a directory of one run only: nobody else's are meant.
+started_in() {
+    local proc
+    for proc in /proc/[0-9]*; do
+        [[ $(readlink "$proc/exe" 2>/dev/null) = "$1"/* ]] || continue
+        if cat "$proc/cmdline" "$proc/environ" 2>/dev/null | grep -aqF "$2"; then
+            printf '%s\n' "${proc#/proc/}"
+        fi
+    done
+}
+
 # Prints why guests cannot run here; nothing when they can.
 kvm_missing() {
     if [ ! -e /dev/kvm ]; then

@@ -27,11 +27,8 @@ cleanup() {
         kill "$daemon" 2>/dev/null || true
         wait "$daemon" 2>/dev/null || true
     fi
-    for proc in /proc/[0-9]*; do
-        if [ "$(readlink "$proc/exe" 2>/dev/null)" = "$bin/ferry-vm" ] &&
-            cat "$proc/cmdline" "$proc/environ" 2>/dev/null | grep -aqF "$tmp"; then
-            kill -9 "${proc#/proc/}" 2>/dev/null || true
-        fi
+    for proc in $(started_in "$bin" "$tmp"); do
+        kill -9 "$proc" 2>/dev/null || true
     done
     rm -rf "$tmp"
     exit $status

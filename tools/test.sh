@@ -55,23 +55,19 @@ test_ctest() {
         --output-on-failure --no-tests=error </dev/null
 }
 
-# What a test left behind: files in TMPDIR, processes of this build.
+# What the run left behind, programs first: it is told, ended and removed.
 test_left() {
-    local build rc=0 exe
+    local build rc=0 pid
     build=$(realpath "$1")
+    for pid in $(started_in "$build" "$test_tmp"); do
+        say "the tests left process $pid behind: $(tr '\0' ' ' <"/proc/$pid/cmdline")"
+        kill -9 "$pid" 2>/dev/null || true
+        rc=1
+    done
     if [ -n "$(ls -A "$test_tmp")" ]; then
         say "the tests left files behind: $(ls -A "$test_tmp" | xargs)"
         rc=1
     fi
-    for exe in /proc/[0-9]*/exe; do
-        case "$(readlink "$exe" 2>/dev/null)" in
-        "$build"/*)
-            exe=${exe%/exe}
-            say "the tests left process ${exe#/proc/} behind: $(tr '\0' ' ' <"$exe/cmdline")"
-            rc=1
-            ;;
-        esac
-    done
     return $rc
 }
 
