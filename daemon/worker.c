@@ -119,22 +119,37 @@ static void end(struct worker *w)
     uv_close((uv_handle_t *)&w->woken, NULL);
 }
 
+/* Other vCPUs may have met an end of their own before they were parked: those tell nothing more. */
 static void freeze(struct worker *w)
 {
+    struct report later;
     machine_pause(w->machine);
+    take_event(w, &later);
     enter(w, FERRY__WORKER_STATE__WORKER_FAILED);
+}
+
+static int rebuild(struct worker *w, const char *by, struct err *err);
+
+/* A guest that was paused just when it reset itself stays paused: nobody asked it to run. */
+static void guest_reset(struct worker *w, const char *by)
+{
+    struct err err = {0};
+    log_info("%s", by);
+    if (rebuild(w, by, &err) < 0) {
+        log_error("%s", err.text);
+        end(w);
+    } else if (is(w, FERRY__WORKER_STATE__WORKER_RUNNING)) {
+        machine_resume(w->machine);
+    }
 }
 
 static void on_event(struct worker *w, const struct report *event)
 {
-    struct err err = {0};
     if (!w->machine)
         return;
     switch (event->kind) {
     case REPORT_RESET:
-        log_info("%s", event->text);
-        if (worker_reset(w, event->text, &err) < 0)
-            log_error("%s", err.text);
+        guest_reset(w, event->text);
         break;
     case REPORT_SHUTDOWN:
         remember_ending(w, event);
@@ -212,14 +227,26 @@ int worker_pause(struct worker *w, struct err *err)
     return 0;
 }
 
+static bool event_waits(struct worker *w)
+{
+    pthread_mutex_lock(&w->event_lock);
+    bool has = w->has_event;
+    pthread_mutex_unlock(&w->event_lock);
+    return has;
+}
+
+/* A guest that met the end of its road while it was being paused goes no further: the loop is about
+ * to hear of it. */
 int worker_resume(struct worker *w, struct err *err)
 {
     enter(w, FERRY__WORKER_STATE__WORKER_RUNNING);
-    machine_resume(w->machine);
+    if (!event_waits(w))
+        machine_resume(w->machine);
     return 0;
 }
 
-int worker_reset(struct worker *w, const char *by, struct err *err)
+/* On failure there is no machine any more, and the ending says why. */
+static int rebuild(struct worker *w, const char *by, struct err *err)
 {
     struct report stale;
     struct plan plan = make_plan(w);
@@ -230,7 +257,6 @@ int worker_reset(struct worker *w, const char *by, struct err *err)
         struct report report = {.kind = REPORT_INTERNAL_ERROR};
         snprintf(report.text, sizeof(report.text), "%.190s", err->text);
         remember_ending(w, &report);
-        end(w);
         return -err->code;
     }
     w->resets++;
@@ -238,6 +264,14 @@ int worker_reset(struct worker *w, const char *by, struct err *err)
     w->ending = (struct report){0};
     w->ending_wall_ns = 0;
     session_tell_reset(w, by);
+    return 0;
+}
+
+int worker_reset(struct worker *w, const char *by, struct err *err)
+{
+    int rc = rebuild(w, by, err);
+    if (rc < 0)
+        return rc;
     if (!is(w, FERRY__WORKER_STATE__WORKER_RUNNING))
         enter(w, FERRY__WORKER_STATE__WORKER_RUNNING);
     machine_resume(w->machine);

@@ -76,5 +76,7 @@ int worker_negotiate(const Ferry__WorkerHello *theirs, Ferry__WorkerHello *ours,
 /* The verbs of the RPC; legal states were checked by its table. */
 int worker_pause(struct worker *w, struct err *err);
 int worker_resume(struct worker *w, struct err *err);
+
+/* When it fails the guest is gone: answer, then quit, which takes the sessions along. */
 int worker_reset(struct worker *w, const char *by, struct err *err);
 void worker_quit(struct worker *w);

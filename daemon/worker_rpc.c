@@ -17,6 +17,15 @@ struct row {
     unsigned states;
 };
 
+static void reply_code(struct session *s, uint32_t id, const struct err *err)
+{
+    Ferry__WorkerReply reply = FERRY__WORKER_REPLY__INIT;
+    reply.id = id;
+    reply.code = (uint32_t)err->code;
+    reply.error = (char *)(uintptr_t)err->text;
+    session_reply(s, &reply);
+}
+
 static int on_hello(struct session *s, const Ferry__WorkerRequest *r, struct err *err)
 {
     Ferry__WorkerHello ours = FERRY__WORKER_HELLO__INIT;
@@ -51,7 +60,11 @@ static int on_power_button(struct session *s, const Ferry__WorkerRequest *r, str
 
 static int on_reset(struct session *s, const Ferry__WorkerRequest *r, struct err *err)
 {
-    return worker_reset(s->worker, "by request", err);
+    if (worker_reset(s->worker, "by request", err) == 0)
+        return 0;
+    reply_code(s, r->id, err);
+    worker_quit(s->worker);
+    return 1;
 }
 
 static int on_quit(struct session *s, const Ferry__WorkerRequest *r, struct err *err)
@@ -132,15 +145,6 @@ static const struct row *find_row(const Ferry__WorkerRequest *r)
 {
     unsigned i = r->body_case;
     return i < sizeof(rows) / sizeof(rows[0]) && rows[i].handle ? &rows[i] : NULL;
-}
-
-static void reply_code(struct session *s, uint32_t id, const struct err *err)
-{
-    Ferry__WorkerReply reply = FERRY__WORKER_REPLY__INIT;
-    reply.id = id;
-    reply.code = (uint32_t)err->code;
-    reply.error = (char *)(uintptr_t)err->text;
-    session_reply(s, &reply);
 }
 
 static int dispatch(struct session *s, const Ferry__WorkerRequest *r, struct err *err)
