@@ -157,6 +157,8 @@ static void other_main(struct cpu *cpu)
 
     while (!started)
         cpu_relax();
+    if (cmdline_has("triple"))
+        power_triple_fault();
     begin(m, cpu->index);
     while (!stop)
         step(cpu, m);
@@ -247,6 +249,8 @@ void guest_main(void)
     life_begin(&life, 100);
     begin(&members[0], 0);
     started = true;
+    if (cmdline_has("triple"))
+        power_triple_fault();
     for (;;) {
         uint64_t now = clock_ns();
 

@@ -88,12 +88,28 @@ static void a_paused_guest_does_not_reset_itself_to_run(void **state)
     host_stop(&h);
 }
 
+/* The first fault is the one that is told; those of the other CPUs add nothing. */
+static void many_faults_are_one(void **state)
+{
+    struct host h;
+    host_start(&h);
+    host_must(&h, "start a --kernel %%G/smp.elf --memory 64M --cpus 16 --cmdline triple");
+    for (int i = 0; i < 10; i++) {
+        host_expect(&h, "failed", 30000, "list");
+        host_must(&h, "reset a");
+    }
+    host_expect(&h, "failed", 30000, "list");
+    log_says(&h, "a", "no way from", false);
+    host_stop(&h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_reset_that_fails_is_told),
         cmocka_unit_test(a_guest_reset_that_fails_is_told),
         cmocka_unit_test(a_paused_guest_does_not_reset_itself_to_run),
+        cmocka_unit_test(many_faults_are_one),
     };
     rig_need_kvm();
     return cmocka_run_group_tests(tests, NULL, NULL);
