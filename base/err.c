@@ -6,6 +6,20 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Takes back the front half of a letter that the end of the room has cut in two. */
+static void trim(char *text)
+{
+    size_t len = strnlen(text, ERR_TEXT_MAX - 1), tail = 0;
+    while (tail < 3 && tail < len && ((unsigned char)text[len - 1 - tail] & 0xc0) == 0x80)
+        tail++;
+    if (tail == len)
+        return;
+    unsigned char lead = (unsigned char)text[len - 1 - tail];
+    size_t wants = lead >= 0xf0 ? 3 : lead >= 0xe0 ? 2 : lead >= 0xc0 ? 1 : 0;
+    if (wants > tail)
+        text[len - 1 - tail] = '\0';
+}
+
 /* Puts ": more" behind the first `len` bytes, as far as there is room. */
 static void append(struct err *err, size_t len, const char *more)
 {
@@ -17,6 +31,7 @@ static void append(struct err *err, size_t len, const char *more)
     memcpy(err->text + len, ": ", 2);
     memcpy(err->text + len + 2, more, n);
     err->text[len + 2 + n] = '\0';
+    trim(err->text);
 }
 
 int err_set(struct err *err, int code, const char *fmt, ...)
@@ -26,6 +41,7 @@ int err_set(struct err *err, int code, const char *fmt, ...)
     err->code = code > 0 ? code : EIO;
     vsnprintf(err->text, sizeof(err->text), fmt, args);
     va_end(args);
+    trim(err->text);
     return -err->code;
 }
 
@@ -36,6 +52,7 @@ int err_sys(struct err *err, int code, const char *fmt, ...)
     err->code = code > 0 ? code : EIO;
     int n = vsnprintf(err->text, sizeof(err->text), fmt, args);
     va_end(args);
+    trim(err->text);
     if (n >= 0)
         append(err, (size_t)n, strerrordesc_np(err->code));
     return -err->code;
@@ -49,6 +66,7 @@ int err_wrap(struct err *err, const char *fmt, ...)
     va_start(args, fmt);
     int n = vsnprintf(err->text, sizeof(err->text), fmt, args);
     va_end(args);
+    trim(err->text);
     if (n >= 0)
         append(err, (size_t)n, inner);
     return -err->code;

@@ -1,5 +1,6 @@
 /*
- * An error is a value: a code and one sentence, of fixed size, with no allocation.
+ * An error is a value: a code and one sentence, of fixed size, with no allocation. A text that is
+ * too long is cut between two letters of UTF-8.
  *
  * A fallible function returns 0 or -errno and takes a `struct err *` last. The function that meets
  * the failure sets it; each layer that knows more puts a prefix before it ("kernel 'x':

@@ -73,6 +73,30 @@ static void test_long_texts_are_cut(void **state)
     }
 }
 
+/* Letters of two, three and four bytes at every distance from the end of the room: what is left is
+ * whole letters, so that it can go where only UTF-8 may. */
+static void test_letters_are_not_cut_in_two(void **state)
+{
+    static const char *const letters[] = {"\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x90\xa7"};
+    for (size_t kind = 0; kind < 3; kind++) {
+        for (size_t before = 0; before < 5; before++) {
+            char many[4 * ERR_TEXT_MAX] = "";
+            size_t size = strlen(letters[kind]), len = before;
+            memset(many, 'x', before);
+            for (; len + size < sizeof(many); len += size)
+                memcpy(many + len, letters[kind], size + 1);
+            struct err err = {0}, sys = {0};
+            err_set(&err, EIO, "%s", many);
+            assert_int_equal((strlen(err.text) - before) % size, 0);
+            assert_true(strlen(err.text) + size >= ERR_TEXT_MAX);
+            err_sys(&sys, EIO, "%s", many);
+            assert_string_equal(sys.text, err.text);
+            err_wrap(&err, "ab");
+            assert_int_equal((strlen(err.text) - before - 4) % size, 0);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -81,6 +105,7 @@ int main(void)
         cmocka_unit_test(test_sys_says_what_errno_means),
         cmocka_unit_test(test_wrap_puts_prefixes_before),
         cmocka_unit_test(test_long_texts_are_cut),
+        cmocka_unit_test(test_letters_are_not_cut_in_two),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
