@@ -130,10 +130,13 @@ void events_close(struct events *e)
 /* A record that is only half written would hide all behind it: then the file is made anew. */
 static int append(struct events *e, const struct buf *record, struct err *err)
 {
-    ssize_t n = e->fd < 0 ? -1 : write(e->fd, record->data, record->len);
+    ssize_t n = e->fd < 0 || e->torn ? -1 : write(e->fd, record->data, record->len);
     if (n == (ssize_t)record->len && ++e->in_file <= EVENTS_IN_FILE_MAX)
         return 0;
-    return rewrite(e, err);
+    e->torn = true; /* until it is made anew, at the next event if not now */
+    int rc = rewrite(e, err);
+    e->torn = rc < 0;
+    return rc;
 }
 
 int events_add(struct events *e, Ferry__Event event, struct err *err)

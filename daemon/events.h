@@ -24,6 +24,7 @@ struct events {
     int dirfd;                       /* borrowed */
     int fd;
     unsigned in_file;
+    bool torn;                /* the file may end in half a record: it is to be made anew */
     void (*added)(void *ctx); /* may be NULL */
     void *ctx;
 };

@@ -9,7 +9,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -178,12 +180,44 @@ static void test_huge_file(void **state)
     events_close(&e);
 }
 
+/* The disk is full in the middle of a record, also for the file that would replace it; later there
+ * is room again: nothing that was told before or after is lost behind the half record. */
+static void test_half_a_record_on_a_full_disk(void **state)
+{
+    struct events e;
+    struct stat st;
+    struct rlimit before, full;
+    struct err err;
+    Ferry__Event event = FERRY__EVENT__INIT;
+    event.vm = "lost";
+    reopen(&e, false);
+    add(&e, "a");
+    uint64_t first = e.last;
+    assert_int_equal(fstat(e.fd, &st), 0);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    signal(SIGXFSZ, SIG_IGN);
+    full = (struct rlimit){.rlim_cur = (rlim_t)st.st_size + 5, .rlim_max = before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &full), 0);
+    assert_true(events_add(&e, event, &err) < 0);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    add(&e, "b");
+    add(&e, "c");
+    events_close(&e);
+    reopen(&e, false);
+    assert_int_equal(e.last, first + 3);
+    events_close(&e);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_numbers_go_on), cmocka_unit_test(test_ring_and_rotation),
-        cmocka_unit_test(test_golden),        cmocka_unit_test(test_every_truncation),
-        cmocka_unit_test(test_every_bit),     cmocka_unit_test(test_huge_file),
+        cmocka_unit_test(test_numbers_go_on),
+        cmocka_unit_test(test_ring_and_rotation),
+        cmocka_unit_test(test_golden),
+        cmocka_unit_test(test_every_truncation),
+        cmocka_unit_test(test_every_bit),
+        cmocka_unit_test(test_huge_file),
+        cmocka_unit_test(test_half_a_record_on_a_full_disk),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
