@@ -10,6 +10,7 @@
 #include "daemon/request.h"
 #include "daemon/tenant.h"
 #include "proto/frame.h"
+#include "proto/utf8.h"
 
 static void send_reply(struct client *c, Ferry__Reply *reply)
 {
@@ -23,10 +24,12 @@ static void send_reply(struct client *c, Ferry__Reply *reply)
 static void send_error(struct client *c, uint32_t id, const struct err *err)
 {
     Ferry__Reply reply = FERRY__REPLY__INIT;
+    struct err clean = *err;
+    utf8_clean(clean.text);
     reply.id = id;
     reply.last = true;
-    reply.code = (uint32_t)err->code;
-    reply.error = (char *)err->text;
+    reply.code = (uint32_t)clean.code;
+    reply.error = clean.text;
     send_reply(c, &reply);
 }
 

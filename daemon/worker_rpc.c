@@ -5,6 +5,7 @@
 
 #include "daemon/worker_console.h"
 #include "daemon/worker_status.h"
+#include "proto/utf8.h"
 
 #define IN(state) (1u << FERRY__WORKER_STATE__WORKER_##state)
 #define ALIVE (IN(RUNNING) | IN(PAUSED) | IN(FAILED))
@@ -20,9 +21,11 @@ struct row {
 static void reply_code(struct session *s, uint32_t id, const struct err *err)
 {
     Ferry__WorkerReply reply = FERRY__WORKER_REPLY__INIT;
+    struct err clean = *err;
+    utf8_clean(clean.text);
     reply.id = id;
-    reply.code = (uint32_t)err->code;
-    reply.error = (char *)(uintptr_t)err->text;
+    reply.code = (uint32_t)clean.code;
+    reply.error = clean.text;
     session_reply(s, &reply);
 }
 

@@ -6,6 +6,7 @@
 
 #include "daemon/worker.h"
 #include "proto/frame.h"
+#include "proto/utf8.h"
 
 static int send_reply(int socket, const Ferry__WorkerReply *reply, struct err *err)
 {
@@ -21,10 +22,13 @@ static int send_reply(int socket, const Ferry__WorkerReply *reply, struct err *e
 int worker_start_reply(int socket, uint32_t id, const struct err *failure, struct err *err)
 {
     Ferry__WorkerReply reply = FERRY__WORKER_REPLY__INIT;
+    struct err clean = {0};
     reply.id = id;
     if (failure) {
-        reply.code = (uint32_t)failure->code;
-        reply.error = (char *)(uintptr_t)failure->text;
+        clean = *failure;
+        utf8_clean(clean.text);
+        reply.code = (uint32_t)clean.code;
+        reply.error = clean.text;
     }
     return send_reply(socket, &reply, err);
 }

@@ -26,18 +26,36 @@ static unsigned decode(const uint8_t *p, uint32_t *code)
     return *code < least[n] || *code > 0x10ffff || surrogate ? 0 : n;
 }
 
+/* Length of the letter at p; 0 for what no text may hold. */
+static unsigned letter(const uint8_t *p)
+{
+    uint32_t code = 0;
+    unsigned n = decode(p, &code);
+    bool control = code < 0x20 || (code >= 0x7f && code < 0xa0);
+    return control && code != '\t' && code != '\n' ? 0 : n;
+}
+
 bool utf8_valid(const char *text)
 {
     const uint8_t *p = (const uint8_t *)text;
     while (*p) {
-        uint32_t code = 0;
-        unsigned n = decode(p, &code);
-        bool control = code < 0x20 || (code >= 0x7f && code < 0xa0);
-        if (n == 0 || (control && code != '\t' && code != '\n'))
+        unsigned n = letter(p);
+        if (n == 0)
             return false;
         p += n;
     }
     return true;
+}
+
+void utf8_clean(char *text)
+{
+    uint8_t *p = (uint8_t *)text;
+    while (*p) {
+        unsigned n = letter(p);
+        if (n == 0)
+            *p = '?';
+        p += n ? n : 1;
+    }
 }
 
 static int check_value(const ProtobufCFieldDescriptor *f, const void *slot, struct err *err)

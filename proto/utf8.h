@@ -10,5 +10,9 @@
  * newline. */
 bool utf8_valid(const char *text);
 
+/* Puts a '?' in the place of every byte that keeps the text from being valid: for sentences that
+ * were cut somewhere, or hold what somebody else wrote. */
+void utf8_clean(char *text);
+
 /* All strings of a message and of the messages in it; an error names the field. */
 int utf8_check_message(const ProtobufCMessage *message, struct err *err);

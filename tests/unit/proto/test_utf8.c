@@ -121,6 +121,17 @@ static void test_message_made_here(void **state)
     assert_string_equal(err.text, "field 'text' is not clean UTF-8 text");
 }
 
+static void test_clean(void **state)
+{
+    char whole[] = "caf\xc3\xa9\tok\n", cut[] = "caf\xc3", odd[] = "a\x1b[0m\xff\xe2\x82z\xc2\x80";
+    utf8_clean(whole);
+    assert_string_equal(whole, "caf\xc3\xa9\tok\n");
+    utf8_clean(cut);
+    assert_string_equal(cut, "caf?");
+    utf8_clean(odd);
+    assert_string_equal(odd, "a?[0m???z??");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -129,6 +140,7 @@ int main(void)
         cmocka_unit_test(test_truncated_sequences),
         cmocka_unit_test(test_sentences),
         cmocka_unit_test(test_message_made_here),
+        cmocka_unit_test(test_clean),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
