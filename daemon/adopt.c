@@ -4,8 +4,10 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -138,11 +140,47 @@ static void settle(struct tenant *t, int record)
     tenant_move(t, to, text);
 }
 
-static int identify(struct tenant *t, const Ferry__VmStored *stored, struct err *err)
+/* Whether the process has that very file open. */
+static bool has_open(pid_t pid, int file)
 {
-    if (!stored || strcmp(stored->boot_id, t->registry->boot_id) != 0)
-        return err_set(err, ESRCH, "its state file does not name the process");
-    return process_open(&t->process, (pid_t)stored->pid, &stored->pid_start, err);
+    char path[40];
+    struct stat wanted, st;
+    bool found = false;
+    snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
+    DIR *dir = opendir(path);
+    if (dir && fstat(file, &wanted) == 0)
+        for (struct dirent *e; !found && (e = readdir(dir));)
+            found = fstatat(dirfd(dir), e->d_name, &st, 0) == 0 && st.st_dev == wanted.st_dev &&
+                    st.st_ino == wanted.st_ino;
+    if (dir)
+        closedir(dir);
+    return found;
+}
+
+/* The worker wrote its number into the record itself; and it is believed only when that process
+ * holds the record, because who is adopted may be killed. */
+static int identify_by_record(struct tenant *t, int record, struct err *err)
+{
+    Ferry__WorkerStatus *status = NULL;
+    int rc = record_read(record, NULL, &status, err);
+    if (rc < 0)
+        return rc;
+    rc = process_open(&t->process, (pid_t)status->pid, NULL, err);
+    frame_free((ProtobufCMessage *)status);
+    if (rc == 0 && !has_open(t->process.pid, record)) {
+        process_close(&t->process);
+        rc = err_set(err, ESRCH, "the process that its record names is not the worker");
+    }
+    return rc;
+}
+
+/* The state file may be older than the worker, when the disk was full. */
+static int identify(struct tenant *t, const Ferry__VmStored *stored, int record, struct err *err)
+{
+    if (stored && strcmp(stored->boot_id, t->registry->boot_id) == 0 &&
+        process_open(&t->process, (pid_t)stored->pid, &stored->pid_start, err) == 0)
+        return 0;
+    return identify_by_record(t, record, err);
 }
 
 /* Its worker may run on; spawn refuses a second one as long as it does. */
@@ -166,7 +204,7 @@ static void adopt_one(struct adoption *all, struct tenant *t, const Ferry__VmSto
         return;
     }
     struct orphan *o = calloc(1, sizeof(*o));
-    if (!o || identify(t, stored, &err) < 0) {
+    if (!o || identify(t, stored, record, &err) < 0) {
         free(o);
         lose(t, &err);
         return;

@@ -2,6 +2,7 @@
 #include "daemon/record.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -16,6 +17,13 @@
 static off_t slot_offset(uint64_t seq)
 {
     return (off_t)(seq % 2) * RECORD_SLOT_BYTES;
+}
+
+int record_reserve(int fd, struct err *err)
+{
+    if (fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, 2 * RECORD_SLOT_BYTES) == 0 || errno == EOPNOTSUPP)
+        return 0;
+    return err_sys(err, errno, "cannot reserve the record file");
 }
 
 static int write_slot(int fd, const uint8_t *slot, size_t len, off_t at, struct err *err)

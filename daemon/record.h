@@ -21,6 +21,10 @@
 #define RECORD_BODY_MAX (RECORD_SLOT_BYTES - RECORD_HEAD_BYTES)
 
 /* Writes status number `seq` (1, 2, 3...). Not synced: it must outlive processes, not the host. */
+/* Takes the room for both slots now, where the file system can: a full disk must not meet a state
+ * that changes. The file stays empty. */
+int record_reserve(int fd, struct err *err);
+
 int record_write(int fd, uint64_t seq, const Ferry__WorkerStatus *status, struct err *err);
 
 /*

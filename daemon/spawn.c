@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "daemon/record.h"
 #include "daemon/worker_link.h"
 #include "proto/frame.h"
 
@@ -98,6 +99,8 @@ int spawn_make_files(struct spawn *s, const struct root *root, int dirfd, const 
     if (rc >= 0 && flock(s->fds[SPAWN_RECORD], LOCK_EX | LOCK_NB) < 0)
         rc = err_sys(err, errno, "cannot lock 'record'");
     if (rc >= 0)
+        rc = record_reserve(s->fds[SPAWN_RECORD], err);
+    if (rc >= 0)
         rc = s->fds[SPAWN_CONSOLE] = make_file(dirfd, "console", err);
     return rc < 0 ? rc : 0;
 }
@@ -115,7 +118,7 @@ static int open_log(int dirfd, struct err *err)
     struct stat st;
     if (fstatat(dirfd, "log", &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_size > LOG_KEPT_BYTES)
         renameat(dirfd, "log", dirfd, "log.1");
-    int fd = openat(dirfd, "log", O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    int fd = openat(dirfd, "log", O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     return fd < 0 ? err_sys(err, errno, "cannot open 'log'") : fd;
 }
 

@@ -204,7 +204,7 @@ static void write_whole(const char *path, const void *data, size_t len)
 static void test_state_file_lies(void **state)
 {
     struct peer_end c;
-    char path[300];
+    char path[300], record[300];
     struct buf good;
     sim_connect(&sim, &c);
     assert_int_equal(sim_start_vm(&c, "web", "x"), 0);
@@ -212,8 +212,16 @@ static void test_state_file_lies(void **state)
     sim_close(&c);
     sim_kill9(&sim);
     sim_path(&sim, path, sizeof(path), "root/vms/web/state");
+    sim_path(&sim, record, sizeof(record), "root/vms/web/record");
+    write_whole(path, "FSTAxx", 6);
+    sim_start(&sim);
+    sim_connect(&sim, &c);
+    assert_int_equal(sim_pid(&c, "web"), pid); /* its record says who it is */
+    sim_close(&c);
+    sim_kill9(&sim);
     read_whole(path, &good);
     write_whole(path, "FSTAxx", 6);
+    write_whole(record, "FRECxx", 6);
     sim_start(&sim);
     sim_connect(&sim, &c);
     assert_false(sim_process_is_gone(pid));
