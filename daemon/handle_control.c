@@ -14,6 +14,13 @@ static void fail(struct request *rq, const struct err *why)
     request_fail(rq, &err);
 }
 
+/* A stop that came meanwhile has undone it. */
+static bool is_overtaken(const struct request *rq)
+{
+    return rq->message->body_case == FERRY__REQUEST__BODY_PAUSE &&
+           tenant_in(rq->tenant, STATE_BIT(STOPPING));
+}
+
 static void on_status(void *ctx, const Ferry__WorkerReply *reply, const struct err *err)
 {
     struct request *rq = ctx;
@@ -23,6 +30,12 @@ static void on_status(void *ctx, const Ferry__WorkerReply *reply, const struct e
     }
     if (reply->body_case == FERRY__WORKER_REPLY__BODY_STATUS)
         tenant_apply(rq->tenant, reply->status);
+    if (is_overtaken(rq)) {
+        struct err late = {0};
+        rpc_table_refuse_state(rq->row, rq->tenant->name, tenant_state(rq->tenant), &late);
+        request_fail(rq, &late);
+        return;
+    }
     request_done(rq, NULL);
 }
 

@@ -51,6 +51,15 @@ static Ferry__VmState target(const struct tenant *t, Ferry__WorkerState said)
     return tenant_state(t);
 }
 
+/* A pause was on its way when the stop came. A guest that is to switch off has to run; that it was
+ * told to already does no harm. */
+static void keep_stopping(struct tenant *t)
+{
+    struct err err;
+    if (tenant_ask(t, FERRY__WORKER_REQUEST__BODY_RESUME, WORKER_PATIENCE_MS, NULL, NULL, &err) < 0)
+        log_warn("%s: it cannot be resumed to switch off: %s", t->name, err.text);
+}
+
 /* While it starts only the answer to the start counts, and once it is killed nothing does. */
 void tenant_apply(struct tenant *t, const Ferry__WorkerStatus *status)
 {
@@ -62,6 +71,8 @@ void tenant_apply(struct tenant *t, const Ferry__WorkerStatus *status)
         return;
     if (status->ending && status->ending->kind != FERRY__END_KIND__END_NONE)
         tenant_take_ending(t, status->ending);
+    if (tenant_in(t, STATE_BIT(STOPPING)) && status->state == FERRY__WORKER_STATE__WORKER_PAUSED)
+        keep_stopping(t);
     Ferry__VmState to = target(t, status->state);
     if (tenant_in(t, STATE_BIT(STARTING)) || to == tenant_state(t))
         return;

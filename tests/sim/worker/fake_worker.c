@@ -42,6 +42,7 @@ static struct {
     struct scroll console;
     uint64_t seq;
     uint32_t resets;
+    bool pressed; /* the power button, while it was paused */
     char line[256];
 } w;
 
@@ -317,6 +318,8 @@ static void serve(struct session *s, const Ferry__WorkerRequest *r)
         break;
     case FERRY__WORKER_REQUEST__BODY_RESUME:
         change(s, r->id, FERRY__WORKER_STATE__WORKER_PAUSED, FERRY__WORKER_STATE__WORKER_RUNNING);
+        if (w.pressed && w.state == FERRY__WORKER_STATE__WORKER_RUNNING)
+            end();
         break;
     case FERRY__WORKER_REQUEST__BODY_RESET:
         tell_resets(1);
@@ -326,7 +329,8 @@ static void serve(struct session *s, const Ferry__WorkerRequest *r)
         break;
     case FERRY__WORKER_REQUEST__BODY_POWER_BUTTON:
         answer(s, r->id, 0, "");
-        if (!has("ignore-power") && w.state == FERRY__WORKER_STATE__WORKER_RUNNING)
+        w.pressed = !has("ignore-power");
+        if (w.pressed && w.state == FERRY__WORKER_STATE__WORKER_RUNNING)
             end();
         break;
     case FERRY__WORKER_REQUEST__BODY_QUIT:
