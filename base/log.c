@@ -2,8 +2,11 @@
 #include "base/log.h"
 
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -12,6 +15,8 @@
 static const char *const level_names[] = {"error", "warn", "info", "debug"};
 static char log_name[80] = "ferry";
 static enum log_level log_level = LOG_INFO;
+static size_t log_bound; /* 0: none */
+static atomic_flag log_cutting = ATOMIC_FLAG_INIT;
 
 void log_set_name(const char *name)
 {
@@ -21,6 +26,34 @@ void log_set_name(const char *name)
 void log_set_level(enum log_level level)
 {
     log_level = level;
+}
+
+void log_set_bound(size_t bytes)
+{
+    log_bound = bytes;
+}
+
+/* Whole lines of the newest half; a line that another thread writes meanwhile may be lost. */
+static void cut_file(size_t size)
+{
+    size_t half = log_bound / 2;
+    char *text = malloc(half);
+    ssize_t n = text ? pread(STDERR_FILENO, text, half, (off_t)(size - half)) : -1;
+    const char *from = n > 0 ? memchr(text, '\n', (size_t)n) : NULL;
+    if (from && ftruncate(STDERR_FILENO, 0) == 0 &&
+        write(STDERR_FILENO, from + 1, (size_t)(text + n - from - 1)) < 0)
+        n = -1; /* nowhere left to say it */
+    free(text);
+}
+
+static void bound_file(void)
+{
+    struct stat st;
+    if (!log_bound || atomic_flag_test_and_set(&log_cutting))
+        return;
+    if (fstat(STDERR_FILENO, &st) == 0 && S_ISREG(st.st_mode) && (size_t)st.st_size > log_bound)
+        cut_file((size_t)st.st_size);
+    atomic_flag_clear(&log_cutting);
 }
 
 int log_parse_level(const char *word, enum log_level *level)
@@ -65,4 +98,5 @@ void log_write(enum log_level level, const char *fmt, ...)
     line[n++] = '\n';
     if (write(STDERR_FILENO, line, n) < 0)
         return; /* nowhere left to say it */
+    bound_file();
 }

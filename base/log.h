@@ -6,6 +6,8 @@
  */
 #pragma once
 
+#include <stddef.h>
+
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
 /* Who speaks, e.g. "ferryd" or "ferry-vm web". Call before threads start. */
@@ -14,6 +16,10 @@ void log_set_level(enum log_level level);
 
 /* 0, or -1 for an unknown word. */
 int log_parse_level(const char *word, enum log_level *level);
+
+/* When standard error is a file that is open for reading too and grows beyond this, its newest half
+ * is kept: for a process whose log a guest can fill. Call before threads start. */
+void log_set_bound(size_t bytes);
 
 /* One write(2) a line, so lines of several threads and processes do not mix. [any] */
 void log_write(enum log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -18,6 +18,7 @@
 #include "proto/frame.h"
 
 #define EXIT_USAGE 2
+#define WORKER_LOG_BYTES (1u << 20)
 
 static const char usage[] = "usage: ferry-vm --fd N [--name NAME] [--log LEVEL]\n"
                             "Started by ferryd, which speaks with it on descriptor N.\n";
@@ -58,6 +59,7 @@ static void prepare_process(const struct options *o)
     snprintf(name, sizeof(name), "ferry-vm %s", o->name);
     log_set_name(name);
     log_set_level(o->level);
+    log_set_bound(WORKER_LOG_BYTES);
     mallopt(M_ARENA_MAX, 1);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGINT, SIG_IGN); /* a terminal's Ctrl-C is for ferryd; it leaves its guests running */

@@ -14,6 +14,7 @@
 
 #define WORKER_BACKLOG 8
 #define WORKER_FLUSH_MS 1000 /* how long the last news may take to leave */
+#define RESET_LOG_NS 1000000000ull
 
 #define TO(state) SM_TO(FERRY__WORKER_STATE__WORKER_##state)
 
@@ -130,11 +131,21 @@ static void freeze(struct worker *w)
 
 static int rebuild(struct worker *w, const char *by, struct err *err);
 
+/* A guest that resets itself in a loop makes a line a second, and leaves the others readable. */
+static void log_reset(struct worker *w, const char *by)
+{
+    uint64_t now = now_ns();
+    if (w->reset_logged_ns && now - w->reset_logged_ns < RESET_LOG_NS)
+        return;
+    w->reset_logged_ns = now;
+    log_info("%s, reset number %u", by, w->resets + 1);
+}
+
 /* A guest that was paused just when it reset itself stays paused: nobody asked it to run. */
 static void guest_reset(struct worker *w, const char *by)
 {
     struct err err = {0};
-    log_info("%s", by);
+    log_reset(w, by);
     if (rebuild(w, by, &err) < 0) {
         log_error("%s", err.text);
         end(w);

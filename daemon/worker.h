@@ -50,6 +50,7 @@ struct worker {
     struct sm life; /* enum _Ferry__WorkerState */
     struct report ending;
     uint64_t ending_wall_ns, boot_wall_ns, record_seq;
+    uint64_t reset_logged_ns;
     uint32_t resets;
 
     struct session *sessions;

@@ -103,6 +103,33 @@ static void many_faults_are_one(void **state)
     host_stop(&h);
 }
 
+static unsigned count_in_log(const struct host *h, const char *name, const char *text)
+{
+    char path[200], line[2048];
+    unsigned n = 0;
+    snprintf(path, sizeof(path), "%s/root/vms/%s/log", h->dir, name);
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    while (fgets(line, sizeof(line), f))
+        n += strstr(line, text) != NULL;
+    fclose(f);
+    return n;
+}
+
+/* A guest that resets itself for ever: ferryd and the worker answer, and the logs stay readable. */
+static void a_reset_loop_fills_nothing(void **state)
+{
+    struct host h;
+    host_start(&h);
+    host_must(&h, "start a --kernel %%G/hello.elf --memory 32M --cmdline reset");
+    for (int i = 0; i < 300 && host_number(&h, "a", "resets") < 60; i++)
+        host_must(&h, "stats a");
+    assert_true(host_number(&h, "a", "resets") >= 60);
+    assert_true(count_in_log(&h, "a", "the guest reset itself") < 30);
+    host_must(&h, "kill a");
+    host_stop(&h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -110,6 +137,7 @@ int main(void)
         cmocka_unit_test(a_guest_reset_that_fails_is_told),
         cmocka_unit_test(a_paused_guest_does_not_reset_itself_to_run),
         cmocka_unit_test(many_faults_are_one),
+        cmocka_unit_test(a_reset_loop_fills_nothing),
     };
     rig_need_kvm();
     return cmocka_run_group_tests(tests, NULL, NULL);

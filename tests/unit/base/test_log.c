@@ -123,6 +123,32 @@ static void test_long_name_is_cut(void **state)
     assert_non_null(strstr(line, "nnn: said\n"));
 }
 
+/* The file never grows much beyond its bound, begins with a whole line and ends with the last. */
+static void test_bound(void **state)
+{
+    static char text[20000];
+    char path[] = "/tmp/ferry-log-XXXXXX";
+    int fd = mkostemp(path, O_APPEND | O_CLOEXEC), before = dup(STDERR_FILENO);
+    assert_true(fd >= 0);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(dup2(fd, STDERR_FILENO), STDERR_FILENO);
+    log_set_bound(8192);
+    for (int i = 0; i < 2000; i++) {
+        log_info("line %d ends", i);
+        assert_true(lseek(fd, 0, SEEK_END) <= 8192);
+    }
+    log_set_bound(0);
+    dup2(before, STDERR_FILENO);
+    close(before);
+    ssize_t n = pread(fd, text, sizeof(text) - 1, 0);
+    close(fd);
+    assert_true(n > 4000);
+    text[n] = '\0';
+    assert_int_equal(strncmp(text, "20", 2), 0);
+    assert_string_equal(text + n - strlen("line 1999 ends\n"), "line 1999 ends\n");
+    assert_non_null(strstr(text, "line 1998 ends\n"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -132,6 +158,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_text_from_outside_forges_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_long_text_is_cut_to_one_line, setup, teardown),
         cmocka_unit_test_setup_teardown(test_long_name_is_cut, setup, teardown),
+        cmocka_unit_test(test_bound),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
