@@ -22,7 +22,7 @@ static int send_reply(int socket, const Ferry__WorkerReply *reply, struct err *e
 int worker_start_reply(int socket, uint32_t id, const struct err *failure, struct err *err)
 {
     Ferry__WorkerReply reply = FERRY__WORKER_REPLY__INIT;
-    struct err clean = {0};
+    struct err clean;
     reply.id = id;
     if (failure) {
         clean = *failure;

@@ -12,6 +12,7 @@
 
 #include <fcntl.h>
 #include <regex.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -127,10 +128,9 @@ static void test_long_name_is_cut(void **state)
 static void test_bound(void **state)
 {
     static char text[20000];
-    char path[] = "/tmp/ferry-log-XXXXXX";
-    int fd = mkostemp(path, O_APPEND | O_CLOEXEC), before = dup(STDERR_FILENO);
+    int fd = memfd_create("log", MFD_CLOEXEC), before = dup(STDERR_FILENO);
     assert_true(fd >= 0);
-    assert_int_equal(unlink(path), 0);
+    assert_int_equal(fcntl(fd, F_SETFL, O_APPEND), 0);
     assert_int_equal(dup2(fd, STDERR_FILENO), STDERR_FILENO);
     log_set_bound(8192);
     for (int i = 0; i < 2000; i++) {
