@@ -46,14 +46,18 @@ static int read_stat(pid_t pid, char *stat, size_t size)
 {
     char path[40];
     snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-    return read_text(path, stat, size) > 0 ? 0 : -ESRCH;
+    ssize_t n = read_text(path, stat, size);
+    if (n < 0 && errno != ENOENT)
+        return -errno;
+    return n > 0 ? 0 : -ESRCH;
 }
 
 static int start_time(pid_t pid, uint64_t *start)
 {
     char stat[1024];
-    if (read_stat(pid, stat, sizeof(stat)) < 0)
-        return -ESRCH;
+    int rc = read_stat(pid, stat, sizeof(stat));
+    if (rc < 0)
+        return rc;
     const char *field = stat_field(stat, 22);
     if (!field)
         return -ESRCH;
@@ -71,9 +75,12 @@ int process_open(struct process *p, pid_t pid, const uint64_t *start, struct err
     p->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
     if (p->pidfd < 0)
         return err_sys(err, errno, "cannot open the process %d", (int)pid);
-    if (start_time(pid, &p->start) == 0 && (!start || *start == p->start))
+    int rc = start_time(pid, &p->start);
+    if (rc == 0 && (!start || *start == p->start))
         return 0;
     process_close(p);
+    if (rc < 0 && rc != -ESRCH)
+        return err_sys(err, -rc, "cannot look at the process %d", (int)pid);
     return err_set(err, ESRCH, "the process %d is another one by now", (int)pid);
 }
 
