@@ -1,0 +1,87 @@
+/*
+ * The snapshots in one directory: each a subdirectory under its name.
+ *
+ *     catalogue_begin   .tmp-UUID, locked ─► image.h fills it ─► catalogue_publish   NAME
+ *                                                            └─► catalogue_abandon   gone
+ *
+ * A snapshot gets its name by one rename, after everything in it has been synced, and loses it by
+ * one rename, before anything in it is removed. So at any moment, also after a kill or a power cut,
+ * a name is a whole snapshot or is not there. What a dead writer left is removed by
+ * catalogue_clean; what a living one still writes is not, because it holds the lock of its
+ * directory, whoever has inherited it.
+ *
+ * Nothing is ever overwritten. Damage in one snapshot never hides another.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/name.h"
+#include "base/uuid.h"
+#include "proto/snapshot.pb-c.h"
+#include "snapshot/fileio.h"
+
+#define CATALOGUE_MAX 65536u
+
+struct catalogue {
+    int fd;                  /* borrowed: the directory */
+    const struct fileio *io; /* borrowed */
+};
+
+struct catalogue_entry {
+    char name[NAME_MAX_CHARS + 1];
+    char vm_name[NAME_MAX_CHARS + 1];
+    char parent_name[NAME_MAX_CHARS + 1]; /* of a diff: as it was called then */
+    struct uuid uuid, vm_uuid, parent_uuid;
+    bool has_parent;
+    Ferry__SnapshotMemory memory;
+    uint64_t wall_ns, ram_bytes;
+    uint64_t disk_bytes; /* what it takes on disk */
+    ssize_t parent;      /* its index in the list, -1 for none or one that is not there */
+    char *problem;       /* owned; why it cannot be read, NULL when it can. Then only names count */
+};
+
+struct catalogue_list {
+    struct catalogue_entry *entries; /* owned; by name */
+    size_t count, capacity;
+};
+
+/* A new directory for the snapshot with that uuid, locked through the descriptor it returns. */
+int catalogue_begin(const struct catalogue *c, const struct uuid *uuid, struct err *err);
+
+/* What catalogue_begin made goes away. */
+int catalogue_abandon(const struct catalogue *c, const struct uuid *uuid, struct err *err);
+
+/*
+ * Reads the manifest (it may come from a worker that its guest took over), checks it against uuid,
+ * name and the files, that the parent of a diff is there, and gives it its name. -EEXIST when the
+ * name or the uuid is taken. After a failure nothing is published.
+ */
+int catalogue_publish(const struct catalogue *c, const struct uuid *uuid, const char *name,
+                      struct err *err);
+
+/* Removes what dead writers left; *busy are those that somebody still writes. May be NULL. */
+int catalogue_clean(const struct catalogue *c, unsigned *removed, unsigned *busy, struct err *err);
+
+int catalogue_list(const struct catalogue *c, struct catalogue_list *list, struct err *err);
+void catalogue_list_fini(struct catalogue_list *list);
+
+const struct catalogue_entry *catalogue_find(const struct catalogue_list *list, const char *name);
+const struct catalogue_entry *catalogue_find_uuid(const struct catalogue_list *list,
+                                                  const struct uuid *uuid);
+
+/* Finds each one's parent anew; catalogue_list has done it. A parent whose manifest cannot be read
+ * has no uuid: then the name that its children knew decides. */
+int catalogue_link(struct catalogue_list *list, struct err *err);
+
+/* A descriptor of the snapshot's directory. */
+int catalogue_open(const struct catalogue *c, const char *name, struct err *err);
+
+/* Descriptors of it and of all that it needs, the full one first; how many. */
+int catalogue_open_chain(const struct catalogue *c, const char *name, int *fds, unsigned max,
+                         struct err *err);
+
+/* -EBUSY with their names when others need it; with_children removes those first. */
+int catalogue_rm(const struct catalogue *c, const char *name, bool with_children, struct err *err);
