@@ -1,0 +1,295 @@
+/*
+ * A disk that fails, and a process that dies, at every single call of a snapshot's life: either the
+ * old catalogue is there or the new one, whole.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "snapshot/reader.h"
+#include "snapshot/verify.h"
+#include "tests/unit/snapshot/fixture.h"
+
+#define RAW_FULL FERRY__SNAPSHOT_MEMORY__SNAPSHOT_MEMORY_RAW_FULL
+#define RAW_DIFF FERRY__SNAPSHOT_MEMORY__SNAPSHOT_MEMORY_RAW_DIFF
+#define PACKED_FULL FERRY__SNAPSHOT_MEMORY__SNAPSHOT_MEMORY_PACKED_FULL
+#define PACKED_DIFF FERRY__SNAPSHOT_MEMORY__SNAPSHOT_MEMORY_PACKED_DIFF
+#define CALLS_MAX 500u
+
+static void fill(struct fixture *f)
+{
+    fixture_fill(f, 1, 3, 5);
+    fixture_fill(f, 255, 2, 5);
+}
+
+static void base(struct fixture *f)
+{
+    struct err err = {0};
+    fill(f);
+    if (fixture_take(f, "base", 1, RAW_FULL, NULL, 0, NULL, &err) < 0)
+        fail_msg("%s", err.text);
+}
+
+static int take(struct fixture *f, Ferry__SnapshotMemory memory, struct err *err)
+{
+    bool diff = memory == RAW_DIFF || memory == PACKED_DIFF;
+    fixture_fill(f, 7, 2, 9);
+    return fixture_take(f, "new", 2, memory, diff ? "base" : NULL, 1, NULL, err);
+}
+
+/* Whether it is there; then it is whole and can be opened. */
+static bool is_there(struct fixture *f, const char *name)
+{
+    struct catalogue_list list;
+    struct verify_result result;
+    struct reader r;
+    struct err err = {0};
+    if (catalogue_list(&f->catalogue, &list, &err) < 0)
+        fail_msg("%s", err.text);
+    const struct catalogue_entry *e = catalogue_find(&list, name);
+    if (e && e->problem)
+        fail_msg("'%s' is there, but %s", name, e->problem);
+    if (e) {
+        CLEAN(clean_fd) int fd = catalogue_open(&f->catalogue, name, &err);
+        if (verify_snapshot(fd, NULL, &result, &err) < 0 ||
+            reader_open(&r, &f->catalogue, name, &err) < 0)
+            fail_msg("'%s' is there, but %s", name, err.text);
+        reader_close(&r);
+    }
+    bool there = e != NULL;
+    catalogue_list_fini(&list);
+    return there;
+}
+
+static void fails_everywhere(struct fixture *f, Ferry__SnapshotMemory memory, int code)
+{
+    unsigned at = 1;
+    base(f);
+    for (; at < CALLS_MAX; at++) {
+        struct err err = {0};
+        f->disk.kinds = DISK_ALL & ~DISK_PUNCH; /* packing only saves room by it */
+        f->disk.at = at;
+        f->disk.code = code;
+        f->disk.count = 0;
+        f->disk.log[0] = '\0';
+        int rc = take(f, memory, &err);
+        f->disk.at = 0;
+        if (rc == 0)
+            break;
+        assert_int_equal(rc, -code);
+        assert_int_equal(err.code, code);
+        assert_non_null(strstr(err.text, strerror(code)));
+        assert_false(is_there(f, "new"));
+        assert_true(is_there(f, "base"));
+        assert_int_equal(fixture_count(f, ""), 1);
+    }
+    assert_true(at > 10 && at < CALLS_MAX);
+    assert_true(is_there(f, "new"));
+}
+
+static void test_full_disk(void **state)
+{
+    fails_everywhere(*state, RAW_FULL, ENOSPC);
+}
+
+static void test_broken_disk(void **state)
+{
+    fails_everywhere(*state, RAW_DIFF, EIO);
+}
+
+static void test_full_disk_packed(void **state)
+{
+    fails_everywhere(*state, PACKED_DIFF, ENOSPC);
+}
+
+/* No sync is tried twice, and none is forgotten: data, then manifest, then directory, then name. */
+static void test_order(void **state)
+{
+    struct fixture *f = *state;
+    struct err err = {0};
+    base(f);
+    f->disk.log[0] = '\0';
+    if (take(f, PACKED_DIFF, &err) < 0)
+        fail_msg("%s", err.text);
+    static const char *const order[] = {"sync state\n",    "sync memory\n", "open manifest\n",
+                                        "sync manifest\n", "sync .tmp-",    "rename new\n"};
+    const char *at = f->disk.log;
+    for (unsigned i = 0; i < sizeof(order) / sizeof(order[0]); i++) {
+        at = strstr(at, order[i]);
+        if (!at)
+            fail_msg("no '%s' after the one before it in:\n%s", order[i], f->disk.log);
+    }
+    at += strlen("rename new\n");
+    assert_int_equal(strncmp(at, "sync ", 5), 0); /* of the catalogue's directory */
+    assert_int_equal(strchr(at, '\n')[1], '\0');
+    const char *manifest = strstr(f->disk.log, "open manifest\n");
+    static const char *const files[] = {"memory", "state", "pages", "index"};
+    for (unsigned i = 0; i < 4; i++) {
+        char write[32], sync[32];
+        snprintf(write, sizeof(write), "write %s\n", files[i]);
+        snprintf(sync, sizeof(sync), "sync %s\n", files[i]);
+        const char *synced = strstr(f->disk.log, sync);
+        assert_non_null(strstr(f->disk.log, write));
+        assert_true(synced && synced < manifest);
+        assert_null(strstr(synced, write)); /* nothing is written behind its sync */
+        assert_null(strstr(synced + 1, sync));
+    }
+}
+
+/* A child of ours that does something and dies in its N-th call; true while there was such a call.
+ */
+static bool dies(struct fixture *f, unsigned at, enum disk_fault fault,
+                 int (*act)(struct fixture *))
+{
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        f->disk.kinds = fault == DISK_DIE ? DISK_ALL : DISK_OPEN | DISK_WRITE | DISK_RENAME;
+        f->disk.at = at;
+        f->disk.fault = fault;
+        f->disk.count = 0;
+        _exit(act(f) == 0 ? 0 : 1);
+    }
+    int status = 0;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    assert_true(WEXITSTATUS(status) == 9 || WEXITSTATUS(status) == 0);
+    return WEXITSTATUS(status) == 9;
+}
+
+/* After each death: the catalogue opens, its names are whole, leftovers go, and then it works. */
+static void look_after(struct fixture *f, bool new_may_be)
+{
+    unsigned removed, busy;
+    struct err err = {0};
+    assert_true(is_there(f, "base"));
+    bool there = is_there(f, "new");
+    assert_true(!there || new_may_be);
+    if (catalogue_clean(&f->catalogue, &removed, &busy, &err) < 0)
+        fail_msg("%s", err.text);
+    assert_int_equal(busy, 0);
+    assert_int_equal(fixture_count(f, ""), there ? 2 : 1);
+    if (there)
+        assert_int_equal(catalogue_rm(&f->catalogue, "new", false, &err), 0);
+}
+
+static int take_packed(struct fixture *f)
+{
+    struct err err;
+    return take(f, PACKED_FULL, &err);
+}
+
+static int take_diff(struct fixture *f)
+{
+    struct err err;
+    return take(f, RAW_DIFF, &err);
+}
+
+static int remove_new(struct fixture *f)
+{
+    struct err err;
+    return catalogue_rm(&f->catalogue, "new", false, &err);
+}
+
+static void test_killed_while_taking(void **state)
+{
+    static int (*const acts[])(struct fixture *) = {take_packed, take_diff};
+    struct fixture *f = *state;
+    base(f);
+    for (unsigned k = 0; k < 4; k++) {
+        unsigned at = 1;
+        while (at < CALLS_MAX && dies(f, at, k & 1 ? DISK_DIE_HALF : DISK_DIE, acts[k / 2])) {
+            look_after(f, true);
+            at++;
+        }
+        assert_true(at > 8 && at < CALLS_MAX);
+        look_after(f, true);
+    }
+}
+
+static void test_killed_while_removing(void **state)
+{
+    struct fixture *f = *state;
+    struct err err;
+    base(f);
+    for (unsigned k = 0; k < 2; k++) {
+        unsigned at = 1;
+        for (bool died = true; died && at < 10; at++) {
+            if (!is_there(f, "new"))
+                assert_int_equal(take(f, RAW_FULL, &err), 0);
+            died = dies(f, at, k ? DISK_DIE_HALF : DISK_DIE, remove_new);
+            if (is_there(f, "new"))
+                continue;
+            look_after(f, false);
+        }
+        assert_true(at > 2 && at < 10);
+        assert_false(is_there(f, "new"));
+    }
+}
+
+/* A removal that the disk refuses leaves the snapshot whole. */
+static void test_failed_removal(void **state)
+{
+    struct fixture *f = *state;
+    struct err err;
+    base(f);
+    assert_int_equal(take(f, RAW_FULL, &err), 0);
+    static const unsigned kinds[] = {DISK_RENAME, DISK_SYNC};
+    for (unsigned i = 0; i < 2; i++) {
+        f->disk.kinds = kinds[i];
+        f->disk.at = 1;
+        f->disk.code = EIO;
+        f->disk.count = 0;
+        assert_int_equal(catalogue_rm(&f->catalogue, "new", false, &err), -EIO);
+        assert_true(is_there(f, "new"));
+        assert_int_equal(fixture_count(f, ""), 2);
+    }
+}
+
+/* Where holes cannot be punched, zeros are written instead. */
+static void test_no_holes(void **state)
+{
+    struct fixture *f = *state;
+    struct image_writer w;
+    struct image_totals totals;
+    struct fixture_manifest fm;
+    struct uuid uuid = fixture_uuid(2);
+    struct err err;
+    CLEAN(clean_fd) int dirfd = -1;
+    base(f);
+    assert_int_equal(fixture_begin(f, 2, RAW_FULL, &w, &dirfd, &err), 0);
+    assert_int_equal(image_write_pages(&w, 0, f->ram, 20 * 4096, &err), 0);
+    f->disk.kinds = DISK_PUNCH;
+    f->disk.at = 1;
+    f->disk.code = EOPNOTSUPP;
+    f->disk.count = 0;
+    assert_int_equal(image_write_zero(&w, 4096, 18 * 4096, &err), 0);
+    assert_int_equal(image_write_state(&w, "x", 1, &err), 0);
+    fixture_manifest(&fm, "new", 2, NULL, 0);
+    assert_int_equal(image_finish(&w, &fm.m, &totals, &err), 0);
+    assert_int_equal(catalogue_publish(&f->catalogue, &uuid, "new", &err), 0);
+    assert_true(is_there(f, "new"));
+}
+
+int main(void)
+{
+#define T(x) cmocka_unit_test_setup_teardown(x, fixture_setup, fixture_teardown)
+    const struct CMUnitTest tests[] = {
+        T(test_full_disk),           T(test_broken_disk),
+        T(test_full_disk_packed),    T(test_order),
+        T(test_killed_while_taking), T(test_killed_while_removing),
+        T(test_failed_removal),      T(test_no_holes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
