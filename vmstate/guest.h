@@ -59,7 +59,8 @@ struct guest {
     /*
      * Borrowed: the memfd that `ram` maps *shared*, whose holes are memory never touched; its file
      * position is moved. -1 when there is none, and for a private mapping, whose file knows nothing
-     * of what was written: all of RAM is read then unless ram_next knows better.
+     * of what was written: all of RAM is read then unless ram_next knows better, as
+     * pages_next_private does.
      */
     int ram_fd;
 };

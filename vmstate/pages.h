@@ -29,6 +29,14 @@ size_t pages_run(const uint8_t *data, size_t count, bool *zero);
 int pages_next(const struct guest *g, size_t from, size_t limit, size_t *begin, size_t *end,
                struct err *err);
 
+/*
+ * The same for a guest whose RAM maps a file privately (a clone of an image): pages that the file
+ * holds, and pages that were written since and so have left the file. `pagemap_fd` is
+ * /proc/self/pagemap as opened by the process that maps the RAM. For a ram_next; both fds borrowed.
+ */
+int pages_next_private(const struct guest *g, int file_fd, int pagemap_fd, size_t from,
+                       size_t limit, size_t *begin, size_t *end, struct err *err);
+
 /* Tells pages first..first+count-1, whose contents lie at `data`, as data and zero runs; zero runs
  * are found if the sink wants that, and counted but not told with `spare_zero`. */
 int pages_tell(const struct page_sink *sink, size_t first, size_t count, const uint8_t *data,

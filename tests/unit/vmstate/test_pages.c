@@ -1,5 +1,6 @@
 /* Zero pages, runs of pages, and which pages may hold something. */
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "tests/temp.h"
 #include "vmstate/pages.h"
 
 #define P GUEST_PAGE
@@ -187,6 +189,66 @@ static void test_no_holes_known(void **state)
     close(ends[1]);
 }
 
+/* A clone: its RAM maps an image privately. (Not a memfd: that fills its holes when they are read,
+ * and so would know by itself what the pagemap is asked for.) */
+struct clone {
+    struct guest guest;
+    int image, pagemap;
+};
+
+static int sparse_file(off_t bytes)
+{
+    char path[256];
+    assert_true(temp_dir(path, sizeof(path)));
+    char file[300];
+    snprintf(file, sizeof(file), "%s/image", path);
+    int fd = open(file, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
+    assert_true(fd >= 0);
+    assert_int_equal(unlink(file), 0);
+    assert_int_equal(rmdir(path), 0);
+    assert_int_equal(ftruncate(fd, bytes), 0);
+    return fd;
+}
+
+static int on_next_private(void *ctx, size_t from, size_t limit, size_t *begin, size_t *end,
+                           struct err *err)
+{
+    const struct clone *c = ctx;
+    return pages_next_private(&c->guest, c->image, c->pagemap, from, limit, begin, end, err);
+}
+
+static void test_pages_that_left_the_image(void **state)
+{
+    static const struct guest_ops ops = {.ram_next = on_next_private};
+    struct clone c = {.image = sparse_file(2000 * (off_t)P),
+                      .pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC)};
+    if (c.pagemap < 0 || lseek(c.image, 0, SEEK_DATA) >= 0) {
+        print_message("no /proc, or a file system without holes\n");
+        skip();
+    }
+    assert_int_equal(pwrite(c.image, "x", 1, 1000 * (off_t)P), 1);
+    assert_int_equal(pwrite(c.image, "x", 1, 1500 * (off_t)P), 1);
+    uint8_t *ram = mmap(NULL, 2000 * (size_t)P, PROT_READ | PROT_WRITE, MAP_PRIVATE, c.image, 0);
+    assert_true(ram != MAP_FAILED);
+    c.guest = (struct guest){
+        .ops = &ops, .ctx = &c, .ram = ram, .ram_bytes = 2000 * (uint64_t)P, .ram_fd = -1};
+    assert_string_equal(ask(&c.guest, 0, 2000), "1000-1001 1500-1501 ");
+    static const size_t written[] = {3, 4, 5, 511, 512, 1000, 1700, 1999};
+    for (size_t i = 0; i < sizeof(written) / sizeof(*written); i++)
+        ram[written[i] * P] = 1;
+    assert_int_equal(ram[1500 * (size_t)P], 'x'); /* read: it is still the image's */
+    assert_string_equal(ask(&c.guest, 0, 2000), "3-6 511-513 1000-1001 1500-1501 "
+                                                "1700-1701 1999-2000 ");
+    assert_string_equal(ask(&c.guest, 4, 1000), "4-6 511-513 ");
+    close(c.pagemap);
+    c.pagemap = -1;
+    size_t begin, end;
+    struct err err = {0};
+    assert_int_equal(pages_next(&c.guest, 0, 2000, &begin, &end, &err), -EBADF);
+    munmap(ram, 2000 * (size_t)P);
+    close(c.image);
+}
+
 struct answer {
     size_t begin, end;
     int rc;
@@ -239,6 +301,7 @@ int main(void)
         cmocka_unit_test(test_a_sink_that_fails_is_asked_no_more),
         cmocka_unit_test(test_holes_of_a_memfd),
         cmocka_unit_test(test_no_holes_known),
+        cmocka_unit_test(test_pages_that_left_the_image),
         cmocka_unit_test(test_answers_of_an_adapter),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
