@@ -8,7 +8,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 
-#define FDS_MAX 16
+#define FDS_MAX 32
 
 struct fds {
     int fd[FDS_MAX]; /* owned; -1 where there is none or it was taken */

@@ -49,7 +49,7 @@ static void drop(struct request *rq)
 
 static int start(struct request *rq, struct err *err)
 {
-    int rc = tenant_start(rq->daemon, rq->tenant, rq->message->start->paused, err);
+    int rc = tenant_start(rq->daemon, rq->tenant, rq->message->start->paused, NULL, err);
     if (rc < 0)
         return rc;
     rq->drop = drop;

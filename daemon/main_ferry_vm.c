@@ -66,22 +66,28 @@ static void prepare_process(const struct options *o)
     signal(SIGHUP, SIG_IGN);
 }
 
+static int begin(struct worker *w, const struct options *o, Ferry__WorkerRequest *request,
+                 struct fds *fds, struct err *err)
+{
+    struct err ignored;
+    uint32_t id = request->id;
+    if (request->body_case != FERRY__WORKER_REQUEST__BODY_START || !request->start->config)
+        return err_set(err, EPROTO, "a worker begins with a hello and a start");
+    int rc = worker_init(w, request->start, fds, err);
+    int sent = worker_start_reply(o->fd, id, rc < 0 ? err : NULL, rc < 0 ? &ignored : err);
+    return rc < 0 ? rc : sent;
+}
+
 static int start(struct worker *w, const struct options *o, bool *paused, struct err *err)
 {
     Ferry__WorkerRequest *request;
     struct fds fds;
-    struct err ignored;
     fds_init(&fds);
     int rc = worker_start_receive(o->fd, o->name, &request, &fds, err);
     if (rc == 0) {
-        uint32_t id = request->id;
-        *paused = request->start->paused;
-        Ferry__MachineConfig *config = request->start->config;
-        request->start->config = NULL;
+        rc = begin(w, o, request, &fds, err);
+        *paused = rc == 0 && request->start->paused;
         frame_free(&request->base);
-        rc = worker_init(w, config, &fds, err);
-        int sent = worker_start_reply(o->fd, id, rc < 0 ? err : NULL, rc < 0 ? &ignored : err);
-        rc = rc < 0 ? rc : sent;
     }
     fds_close(&fds);
     return rc;

@@ -22,6 +22,7 @@
 #include "daemon/notify.h"
 #include "daemon/server.h"
 #include "daemon/tenant.h"
+#include "snapshot/catalogue.h"
 
 #define EXIT_USAGE 2
 
@@ -231,6 +232,18 @@ static int serve(struct program *p, struct err *err)
     return rc < 0 ? rc : p->failed ? -EIO : 0;
 }
 
+/* What a ferryd that died left half written; a snapshot that a worker still writes stays. */
+static void clean_snapshots(struct daemon *d)
+{
+    struct catalogue c = {.fd = d->root.snapshots_fd, .io = &fileio_system};
+    struct err err = {0};
+    unsigned removed = 0, busy = 0;
+    if (catalogue_clean(&c, &removed, &busy, &err) < 0)
+        log_warn("%s", err.text);
+    if (removed)
+        log_info("removed %u unfinished snapshots", removed);
+}
+
 static int run(struct program *p, struct err *err)
 {
     struct daemon *d = &p->daemon;
@@ -249,6 +262,7 @@ static int run(struct program *p, struct err *err)
         d->events.added = handle_events_added;
         d->events.ctx = d;
         uv_loop_init(&d->loop);
+        clean_snapshots(d);
         rc = serve(p, err);
         uv_run(&d->loop, UV_RUN_DEFAULT); /* what is closing */
         uv_loop_close(&d->loop);

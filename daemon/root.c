@@ -19,6 +19,7 @@
 
 #define SOCKET_PATH_MAX (sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
 #define WORKER_SOCKET "worker.sock"
+#define JOBS_SOCKET "jobs.sock"
 
 static int open_dir(int at, const char *name, struct err *err)
 {
@@ -84,6 +85,8 @@ static int open_all(struct root *r, const char *root, const char *run, struct er
     if (rc >= 0)
         rc = r->vms_fd = make_dir(r->root_fd, "vms", err);
     if (rc >= 0)
+        rc = r->snapshots_fd = make_dir(r->root_fd, "snapshots", err);
+    if (rc >= 0)
         rc = r->run_vms_fd = make_dir(r->run_fd, "vms", err);
     return rc < 0 ? rc : 0;
 }
@@ -92,6 +95,7 @@ int root_open(struct root *r, const char *root, const char *run, struct err *err
 {
     *r = (struct root){.root_fd = -1,
                        .vms_fd = -1,
+                       .snapshots_fd = -1,
                        .run_fd = -1,
                        .run_vms_fd = -1,
                        .root_lock = -1,
@@ -104,7 +108,8 @@ int root_open(struct root *r, const char *root, const char *run, struct err *err
 
 void root_close(struct root *r)
 {
-    int *fds[] = {&r->root_fd, &r->vms_fd, &r->run_fd, &r->run_vms_fd, &r->root_lock, &r->run_lock};
+    int *fds[] = {&r->root_fd,    &r->vms_fd,    &r->snapshots_fd, &r->run_fd,
+                  &r->run_vms_fd, &r->root_lock, &r->run_lock};
     for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
         clean_fd(fds[i]);
     clean_free(&r->root);
@@ -187,15 +192,32 @@ int root_listen_worker(const struct root *r, const char *name, int backlog, stru
     return dir < 0 ? dir : root_listen(dir, WORKER_SOCKET, 0600, backlog, err);
 }
 
-int root_connect_worker(const struct root *r, const char *name, struct err *err)
+int root_listen_jobs(const struct root *r, const char *name, int backlog, struct err *err)
+{
+    CLEAN(clean_fd) int dir = open_run(r, name, err);
+    return dir < 0 ? dir : root_listen(dir, JOBS_SOCKET, 0600, backlog, err);
+}
+
+static int reach(const struct root *r, const char *name, const char *socket_name, int flags,
+                 struct err *err)
 {
     struct sockaddr_un at;
     CLEAN(clean_fd) int dir = open_run(r, name, err);
     if (dir < 0)
         return dir;
-    address(&at, dir, WORKER_SOCKET);
-    CLEAN(clean_fd) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    address(&at, dir, socket_name);
+    CLEAN(clean_fd) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
     if (fd < 0 || connect(fd, (struct sockaddr *)&at, sizeof(at)) < 0)
         return err_sys(err, errno, "cannot reach the worker of '%s'", name);
     return steal_fd(&fd);
+}
+
+int root_connect_worker(const struct root *r, const char *name, struct err *err)
+{
+    return reach(r, name, WORKER_SOCKET, SOCK_NONBLOCK, err);
+}
+
+int root_connect_jobs(const struct root *r, const char *name, struct err *err)
+{
+    return reach(r, name, JOBS_SOCKET, 0, err);
 }

@@ -8,9 +8,11 @@
  *                   record      what its worker said last
  *                   console     what the guest said last, once its worker has ended
  *                   log         of its workers
+ *     ROOT/snapshots/NAME       a snapshot (docs/snapshot-format.md)
  *     RUN/lock
  *     RUN/ferryd.sock           for clients
  *     RUN/vms/NAME/worker.sock  where a later ferryd finds the worker
+ *                  jobs.sock    one connection a job
  *
  * All but RUN itself is for the owner only.
  */
@@ -22,7 +24,7 @@
 
 struct root {
     char *root, *run; /* owned; absolute */
-    int vms_fd, run_fd, run_vms_fd, root_fd;
+    int vms_fd, snapshots_fd, run_fd, run_vms_fd, root_fd;
     int root_lock, run_lock;
 };
 
@@ -48,3 +50,7 @@ int root_listen(int dirfd, const char *name, unsigned mode, int backlog, struct 
 /* RUN/vms/NAME/worker.sock, made and found. */
 int root_listen_worker(const struct root *r, const char *name, int backlog, struct err *err);
 int root_connect_worker(const struct root *r, const char *name, struct err *err);
+
+/* RUN/vms/NAME/jobs.sock; a connection to it blocks. */
+int root_listen_jobs(const struct root *r, const char *name, int backlog, struct err *err);
+int root_connect_jobs(const struct root *r, const char *name, struct err *err);

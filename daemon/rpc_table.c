@@ -25,6 +25,12 @@ static const struct rpc_row rows[] = {
     [BODY(RESET)]         = {"reset",         handle_reset,         PRIVILEGE_MANAGE, true, S(RUNNING) | S(PAUSED) | S(FAILED), false},
     [BODY(PAUSE)]         = {"pause",         handle_pause,         PRIVILEGE_MANAGE, true, S(RUNNING), false},
     [BODY(RESUME)]        = {"resume",        handle_resume,        PRIVILEGE_MANAGE, true, S(PAUSED), false},
+    [BODY(SNAPSHOT_CREATE)] = {"snapshot", handle_snapshot_create,   PRIVILEGE_MANAGE, true, S(RUNNING) | S(PAUSED), true},
+    [BODY(SNAPSHOT_LIST)]   = {"snapshot list", handle_snapshot_list, PRIVILEGE_READ, false, 0, false},
+    [BODY(SNAPSHOT_SHOW)]   = {"snapshot show", handle_snapshot_show, PRIVILEGE_READ, false, 0, false},
+    [BODY(SNAPSHOT_VERIFY)] = {"snapshot verify", handle_snapshot_verify, PRIVILEGE_READ, false, 0, true},
+    [BODY(SNAPSHOT_REMOVE)] = {"snapshot rm", handle_snapshot_remove, PRIVILEGE_MANAGE, false, 0, false},
+    [BODY(RESTORE)]         = {"restore",  handle_restore,           PRIVILEGE_MANAGE, false, 0, false},
     [BODY(REMOVE)]        = {"rm",            handle_remove,        PRIVILEGE_MANAGE, true, S(STOPPED) | S(FAILED) | S(CRASHED), false},
 };
 
@@ -62,6 +68,8 @@ _Static_assert(offsetof(Ferry__KillRequest, name) == offsetof(Ferry__ShowRequest
 _Static_assert(offsetof(Ferry__ResetRequest, name) == offsetof(Ferry__ShowRequest, name), "name");
 _Static_assert(offsetof(Ferry__PauseRequest, name) == offsetof(Ferry__ShowRequest, name), "name");
 _Static_assert(offsetof(Ferry__ResumeRequest, name) == offsetof(Ferry__ShowRequest, name), "name");
+_Static_assert(offsetof(Ferry__SnapshotCreateRequest, name) == offsetof(Ferry__ShowRequest, name),
+               "name");
 _Static_assert(offsetof(Ferry__RemoveRequest, name) == offsetof(Ferry__ShowRequest, name), "name");
 
 int rpc_table_refuse_state(const struct rpc_row *row, const char *vm, Ferry__VmState state,

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "daemon/fds.h"
 #include "daemon/record.h"
 #include "daemon/worker_link.h"
 #include "proto/frame.h"
@@ -102,6 +103,8 @@ int spawn_make_files(struct spawn *s, const struct root *root, int dirfd, const 
         rc = record_reserve(s->fds[SPAWN_RECORD], err);
     if (rc >= 0)
         rc = s->fds[SPAWN_CONSOLE] = make_file(dirfd, "console", err);
+    if (rc >= 0)
+        rc = s->fds[SPAWN_JOBS] = root_listen_jobs(root, name, WORKER_BACKLOG, err);
     return rc < 0 ? rc : 0;
 }
 
@@ -200,30 +203,11 @@ int spawn_run(struct spawn *s, const char *worker, int dirfd, const char *name,
 static int send_frame(int fd, const Ferry__WorkerRequest *request, const int *fds, size_t nfds,
                       struct err *err)
 {
-    union {
-        struct cmsghdr head;
-        char space[CMSG_SPACE(sizeof(int) * SPAWN_FILES)];
-    } control = {0};
     struct buf out;
     buf_init(&out, FRAME_HEAD_BYTES + FRAME_BODY_MAX);
-    if (frame_pack(&request->base, &out, err) < 0) {
-        buf_fini(&out);
-        return -err->code;
-    }
-    struct iovec iov = {.iov_base = out.data, .iov_len = out.len};
-    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-    if (nfds) {
-        msg.msg_control = control.space;
-        msg.msg_controllen = CMSG_SPACE(sizeof(int) * nfds);
-        control.head = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof(int) * nfds),
-                                        .cmsg_level = SOL_SOCKET,
-                                        .cmsg_type = SCM_RIGHTS};
-        memcpy(CMSG_DATA(&control.head), fds, sizeof(int) * nfds);
-    }
-    ssize_t n = sendmsg(fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
-    int rc = n == (ssize_t)out.len
-                 ? 0
-                 : err_sys(err, n < 0 ? errno : EMSGSIZE, "cannot send to the new worker");
+    int rc = frame_pack(&request->base, &out, err);
+    if (rc == 0)
+        rc = fds_send(fd, out.data, out.len, fds, (unsigned)nfds, err);
     buf_fini(&out);
     return rc;
 }
@@ -240,11 +224,12 @@ static int send_hello(int fd, struct err *err)
     return send_frame(fd, &request, NULL, 0, err);
 }
 
-int spawn_send(struct spawn *s, const Ferry__MachineConfig *config, bool paused, struct err *err)
+int spawn_send(struct spawn *s, const Ferry__MachineConfig *config, bool paused,
+               const struct spawn_saved *saved, struct err *err)
 {
     Ferry__WorkerStart start = FERRY__WORKER_START__INIT;
     Ferry__WorkerRequest request = FERRY__WORKER_REQUEST__INIT;
-    int fds[SPAWN_FILES];
+    int fds[SPAWN_FILES + 1 + SPAWN_LAYERS_MAX];
     size_t n = 0;
     start.config = (Ferry__MachineConfig *)config;
     start.paused = paused;
@@ -254,6 +239,12 @@ int spawn_send(struct spawn *s, const Ferry__MachineConfig *config, bool paused,
     for (size_t i = 0; i < SPAWN_FILES; i++)
         if (s->fds[i] >= 0)
             fds[n++] = s->fds[i];
+    if (saved) {
+        start.restore = saved->message;
+        fds[n++] = saved->state_fd;
+        for (size_t i = 0; i < saved->message->files; i++)
+            fds[n++] = saved->layers[i];
+    }
     int rc = send_hello(s->socket, err);
     if (rc == 0)
         rc = send_frame(s->socket, &request, fds, n, err);

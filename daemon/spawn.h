@@ -14,6 +14,7 @@
 #include "daemon/process.h"
 #include "daemon/root.h"
 #include "proto/config.pb-c.h"
+#include "proto/worker.pb-c.h"
 
 #define SPAWN_START_ID 2u /* of the start request */
 
@@ -25,6 +26,7 @@ enum spawn_file {
     SPAWN_LISTENER,
     SPAWN_RECORD,
     SPAWN_CONSOLE,
+    SPAWN_JOBS,
     SPAWN_FILES,
 };
 
@@ -33,9 +35,18 @@ struct spawn {
     int socket;           /* owned: ferryd's end */
 };
 
+/* At most as many as go with one message beside the others. */
+#define SPAWN_LAYERS_MAX 8u
+
+/* A saved state to go on from, instead of booting; all of it borrowed. */
+struct spawn_saved {
+    Ferry__WorkerRestore *message;
+    int state_fd, layers[SPAWN_LAYERS_MAX]; /* as many layers as message->files */
+};
+
 #define SPAWN_EMPTY                                                                                \
     {                                                                                              \
-        {-1, -1, -1, -1, -1, -1}, -1                                                               \
+        {-1, -1, -1, -1, -1, -1, -1}, -1                                                           \
     }
 
 void spawn_fini(struct spawn *s);
@@ -55,8 +66,9 @@ int spawn_make_files(struct spawn *s, const struct root *root, int dirfd, const 
 int spawn_run(struct spawn *s, const char *worker, int dirfd, const char *name,
               const char *log_level, struct process *process, struct err *err);
 
-/* Sends hello and start, and closes our copies of the files. */
-int spawn_send(struct spawn *s, const Ferry__MachineConfig *config, bool paused, struct err *err);
+/* Sends hello and start, and closes our copies of the files. `saved` may be NULL. */
+int spawn_send(struct spawn *s, const Ferry__MachineConfig *config, bool paused,
+               const struct spawn_saved *saved, struct err *err);
 
 /* Whether a worker holds the record file that is open as `fd`. */
 bool spawn_record_is_held(int fd);

@@ -111,12 +111,13 @@ static void on_started(void *ctx, const Ferry__WorkerReply *reply, const struct 
 }
 
 /* From here on a failure takes the way of a worker that fails. */
-static void hand_over(struct tenant *t, struct spawn *s, bool paused)
+static void hand_over(struct tenant *t, struct spawn *s, bool paused,
+                      const struct spawn_saved *saved)
 {
     struct tenant_run *run = t->run;
     struct err err = {0};
     run->paused = paused;
-    int rc = spawn_send(s, t->config, paused, &err);
+    int rc = spawn_send(s, t->config, paused, saved, &err);
     if (rc == 0)
         rc = worker_link_expect(run->link, SPAWN_START_ID, on_started, t, &err);
     if (rc == 0)
@@ -148,7 +149,8 @@ static int spawn(struct daemon *d, struct tenant *t, struct spawn *s, struct err
     return rc;
 }
 
-int tenant_start(struct daemon *d, struct tenant *t, bool paused, struct err *err)
+int tenant_start(struct daemon *d, struct tenant *t, bool paused, const struct spawn_saved *saved,
+                 struct err *err)
 {
     CLEAN(spawn_fini) struct spawn s = SPAWN_EMPTY;
     int rc = spawn_open_inputs(&s, d->options.kvm, t->config, err);
@@ -162,7 +164,7 @@ int tenant_start(struct daemon *d, struct tenant *t, bool paused, struct err *er
     t->resets = 0;
     t->boot_wall_ns = 0;
     tenant_move(t, FERRY__VM_STATE__VM_STARTING, "");
-    hand_over(t, &s, paused);
+    hand_over(t, &s, paused, saved);
     return 0;
 }
 

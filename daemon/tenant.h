@@ -15,6 +15,7 @@
 
 #include "daemon/daemon.h"
 #include "daemon/registry.h"
+#include "daemon/spawn.h"
 #include "daemon/worker_link.h"
 
 /* How long a worker whose start failed has to go by itself. */
@@ -25,7 +26,8 @@
  * tenant is as before. A start that fails later leads back to stopped, with gone_code and the
  * ending's text saying why.
  */
-int tenant_start(struct daemon *d, struct tenant *t, bool paused, struct err *err);
+int tenant_start(struct daemon *d, struct tenant *t, bool paused, const struct spawn_saved *saved,
+                 struct err *err);
 
 /* SIGKILL to the worker; ends in `stopped` with that text. */
 void tenant_kill(struct tenant *t, const char *why);

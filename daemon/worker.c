@@ -2,6 +2,7 @@
 #include "daemon/worker.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -9,6 +10,7 @@
 #include "base/now.h"
 #include "daemon/record.h"
 #include "daemon/worker_console.h"
+#include "daemon/worker_restore.h"
 #include "daemon/worker_session.h"
 #include "daemon/worker_status.h"
 
@@ -105,16 +107,57 @@ static void remember_ending(struct worker *w, const struct report *report)
         log_error("guest stopped: %s", line);
 }
 
+static bool event_waits(struct worker *w)
+{
+    pthread_mutex_lock(&w->event_lock);
+    bool has = w->has_event;
+    pthread_mutex_unlock(&w->event_lock);
+    return has;
+}
+
+/* The guest runs when its state says so and no job holds it. One that met the end of its road while
+ * it was being paused goes no further: the loop is about to hear of it. */
+static void settle(struct worker *w)
+{
+    if (is(w, FERRY__WORKER_STATE__WORKER_RUNNING) && w->holds == 0 && !event_waits(w))
+        machine_resume(w->machine);
+    else
+        machine_pause(w->machine);
+}
+
+/* No job uses the machine from here on; what they held is held no more. */
+static void expel_jobs(struct worker *w)
+{
+    worker_jobs_expel(&w->jobs);
+    w->holds = 0;
+}
+
+int worker_hold(struct worker *w, struct err *err)
+{
+    w->holds++;
+    settle(w);
+    return 0;
+}
+
+int worker_release(struct worker *w, struct err *err)
+{
+    w->holds--;
+    settle(w);
+    return 0;
+}
+
 /* Takes the guest apart and ends the loop once the sessions have heard of it. */
 static void end(struct worker *w)
 {
     if (is(w, FERRY__WORKER_STATE__WORKER_ENDED))
         return;
+    expel_jobs(w);
     machine_free(w->machine);
     w->machine = NULL;
     worker_console_wake(w);
     enter(w, FERRY__WORKER_STATE__WORKER_ENDED);
     session_close_all(w);
+    worker_jobs_close(&w->jobs);
     if (w->has_listener)
         uv_close((uv_handle_t *)&w->listener, NULL);
     uv_close((uv_handle_t *)&w->woken, NULL);
@@ -178,6 +221,7 @@ static void on_woken(uv_async_t *handle)
     struct report event;
     if (take_event(w, &event))
         on_event(w, &event);
+    worker_jobs_run_calls(&w->jobs);
     worker_console_wake(w);
 }
 
@@ -210,12 +254,6 @@ static struct plan make_plan(struct worker *w)
     };
 }
 
-static struct machine *build(struct worker *w, struct err *err)
-{
-    struct plan plan = make_plan(w);
-    return machine_new(&plan.config, &plan.host, err);
-}
-
 int worker_negotiate(const Ferry__WorkerHello *theirs, Ferry__WorkerHello *ours, struct err *err)
 {
     uint32_t top =
@@ -233,26 +271,15 @@ int worker_negotiate(const Ferry__WorkerHello *theirs, Ferry__WorkerHello *ours,
 
 int worker_pause(struct worker *w, struct err *err)
 {
-    machine_pause(w->machine);
+    machine_pause(w->machine); /* before it is told, not after */
     enter(w, FERRY__WORKER_STATE__WORKER_PAUSED);
     return 0;
 }
 
-static bool event_waits(struct worker *w)
-{
-    pthread_mutex_lock(&w->event_lock);
-    bool has = w->has_event;
-    pthread_mutex_unlock(&w->event_lock);
-    return has;
-}
-
-/* A guest that met the end of its road while it was being paused goes no further: the loop is about
- * to hear of it. */
 int worker_resume(struct worker *w, struct err *err)
 {
     enter(w, FERRY__WORKER_STATE__WORKER_RUNNING);
-    if (!event_waits(w))
-        machine_resume(w->machine);
+    settle(w);
     return 0;
 }
 
@@ -261,6 +288,7 @@ static int rebuild(struct worker *w, const char *by, struct err *err)
 {
     struct report stale;
     struct plan plan = make_plan(w);
+    expel_jobs(w);
     w->machine = machine_reset(w->machine, &plan.config, &plan.host, err);
     take_event(w, &stale); /* of the machine that is gone */
     if (!w->machine) {
@@ -270,6 +298,7 @@ static int rebuild(struct worker *w, const char *by, struct err *err)
         remember_ending(w, &report);
         return -err->code;
     }
+    worker_jobs_admit(&w->jobs);
     w->resets++;
     w->boot_wall_ns = now_wall_ns();
     w->ending = (struct report){0};
@@ -285,7 +314,7 @@ int worker_reset(struct worker *w, const char *by, struct err *err)
         return rc;
     if (!is(w, FERRY__WORKER_STATE__WORKER_RUNNING))
         enter(w, FERRY__WORKER_STATE__WORKER_RUNNING);
-    machine_resume(w->machine);
+    settle(w);
     return 0;
 }
 
@@ -294,22 +323,43 @@ void worker_quit(struct worker *w)
     end(w);
 }
 
-int worker_init(struct worker *w, Ferry__MachineConfig *config, struct fds *fds, struct err *err)
+static int build_first(struct worker *w, const Ferry__WorkerStart *start, struct fds *fds,
+                       unsigned at, struct err *err)
 {
+    struct plan plan = make_plan(w);
+    struct restore restore = {0};
+    int rc = 0;
+    if (start->restore) {
+        rc = worker_restore_open(&restore, start->restore, fds, at, err);
+        plan.config.saved = &restore.saved;
+        w->saved_fd = rc == 0 && start->restore->files == 1 ? fds_take(fds, at + 1) : -1;
+        w->pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    }
+    if (rc == 0)
+        w->machine = machine_new(&plan.config, &plan.host, err);
+    worker_restore_close(&restore);
+    return rc < 0 || !w->machine ? -err->code : 0;
+}
+
+int worker_init(struct worker *w, Ferry__WorkerStart *start, struct fds *fds, struct err *err)
+{
+    Ferry__MachineConfig *config = start->config;
     unsigned i = 0;
     memset(w, 0, sizeof(*w));
     sm_init(&w->life, life, sizeof(life) / sizeof(life[0]), FERRY__WORKER_STATE__WORKER_NEW);
     pthread_mutex_init(&w->event_lock, NULL);
     w->config = config;
+    start->config = NULL;
+    w->saved_fd = w->pagemap_fd = -1;
     w->kvm_fd = fds_take(fds, i++);
     w->kernel_fd = fds_take(fds, i++);
     w->initrd_fd = config->initrd[0] ? fds_take(fds, i++) : -1;
     w->listen_fd = fds_take(fds, i++);
     w->record_fd = fds_take(fds, i++);
     w->console_fd = fds_take(fds, i++);
-    int rc = w->console_fd < 0
-                 ? err_set(err, EINVAL, "the start request came with too few descriptors")
-                 : console_init_file(&w->console, w->console_fd, &console_ops, w, err);
+    int jobs_fd = fds_take(fds, i++);
+    int rc = jobs_fd < 0 ? err_set(err, EINVAL, "the start request came with too few descriptors")
+                         : console_init_file(&w->console, w->console_fd, &console_ops, w, err);
     if (rc == 0)
         rc = kvm_init(&w->kvm, w->kvm_fd, err);
     if (rc == 0)
@@ -318,9 +368,10 @@ int worker_init(struct worker *w, Ferry__MachineConfig *config, struct fds *fds,
         /* Before the machine: its vCPUs send to it. */
         uv_async_init(&w->loop, &w->woken, on_woken);
         w->woken.data = w;
-        w->machine = build(w, err);
-        rc = w->machine ? 0 : -err->code;
+        rc = worker_jobs_init(&w->jobs, w, jobs_fd, err);
     }
+    if (rc == 0)
+        rc = build_first(w, start, fds, i, err);
     w->boot_wall_ns = now_wall_ns();
     return rc;
 }
@@ -388,6 +439,9 @@ void worker_fini(struct worker *w)
     close_fd(&w->listen_fd);
     close_fd(&w->record_fd);
     close_fd(&w->console_fd);
+    close_fd(&w->jobs.listener);
+    close_fd(&w->saved_fd);
+    close_fd(&w->pagemap_fd);
     frame_free(w->config ? &w->config->base : NULL);
     pthread_mutex_destroy(&w->event_lock);
 }

@@ -21,6 +21,7 @@
 
 #include "base/sm.h"
 #include "daemon/fds.h"
+#include "daemon/worker_job.h"
 #include "machine/console.h"
 #include "machine/kvm.h"
 #include "machine/machine.h"
@@ -43,9 +44,13 @@ struct worker {
     Ferry__MachineConfig *config; /* owned, of frame_unpack */
     /* Owned; -1 for none. */
     int kvm_fd, kernel_fd, initrd_fd, listen_fd, record_fd, console_fd;
+    int saved_fd;   /* the one memory file that this guest was restored from */
+    int pagemap_fd; /* our own: which pages a clone has written */
     struct console console;
     struct counters counters;
     struct machine *machine; /* owned; NULL once it ended */
+    struct jobs jobs;
+    unsigned holds; /* by jobs that need the guest to stand still for a moment */
 
     struct sm life; /* enum _Ferry__WorkerState */
     struct report ending;
@@ -63,8 +68,8 @@ struct worker {
     _Atomic unsigned watchers; /* sessions that wait for console output */
 };
 
-/* Takes the descriptors and the config of a start request, and builds the machine. */
-int worker_init(struct worker *w, Ferry__MachineConfig *config, struct fds *fds, struct err *err);
+/* Takes the descriptors and the config out of a start request, and builds the machine. */
+int worker_init(struct worker *w, Ferry__WorkerStart *start, struct fds *fds, struct err *err);
 
 /* Runs the loop until the guest is gone; `first` is the connected socket of the ferryd that started
  * us (owned). */
@@ -81,3 +86,7 @@ int worker_resume(struct worker *w, struct err *err);
 /* When it fails the guest is gone: answer, then quit, which takes the sessions along. */
 int worker_reset(struct worker *w, const char *by, struct err *err);
 void worker_quit(struct worker *w);
+
+/* The guest stands still between the two, whatever its state says; for job_call_loop. */
+int worker_hold(struct worker *w, struct err *err);
+int worker_release(struct worker *w, struct err *err);

@@ -8,7 +8,7 @@
 #include "proto/frame.h"
 #include "proto/utf8.h"
 
-static int send_reply(int socket, const Ferry__WorkerReply *reply, struct err *err)
+int worker_start_send(int socket, const Ferry__WorkerReply *reply, struct err *err)
 {
     struct buf out;
     buf_init(&out, FRAME_HEAD_BYTES + FRAME_BODY_MAX);
@@ -30,7 +30,7 @@ int worker_start_reply(int socket, uint32_t id, const struct err *failure, struc
         reply.code = (uint32_t)clean.code;
         reply.error = clean.text;
     }
-    return send_reply(socket, &reply, err);
+    return worker_start_send(socket, &reply, err);
 }
 
 static int answer_hello(int socket, const char *name, const Ferry__WorkerRequest *r,
@@ -48,7 +48,7 @@ static int answer_hello(int socket, const char *name, const Ferry__WorkerRequest
     reply.id = r->id;
     reply.body_case = FERRY__WORKER_REPLY__BODY_HELLO;
     reply.hello = &ours;
-    return send_reply(socket, &reply, err);
+    return worker_start_send(socket, &reply, err);
 }
 
 static Ferry__WorkerRequest *receive(int socket, struct buf *body, struct fds *fds, struct err *err)
@@ -59,6 +59,24 @@ static Ferry__WorkerRequest *receive(int socket, struct buf *body, struct fds *f
                                                 body->len, err);
 }
 
+/* One request: a hello is answered, another one behind a hello is handed out. */
+static int take(int socket, const char *name, bool *greeted, Ferry__WorkerRequest *r,
+                Ferry__WorkerRequest **request, struct err *err)
+{
+    int rc = 0;
+    if (r->body_case == FERRY__WORKER_REQUEST__BODY_HELLO) {
+        rc = answer_hello(socket, name, r, err);
+        *greeted = true;
+    } else if (*greeted) {
+        *request = r;
+        return 0;
+    } else {
+        rc = err_set(err, EPROTO, "the first request must be a hello");
+    }
+    frame_free(&r->base);
+    return rc;
+}
+
 int worker_start_receive(int socket, const char *name, Ferry__WorkerRequest **request,
                          struct fds *fds, struct err *err)
 {
@@ -67,22 +85,9 @@ int worker_start_receive(int socket, const char *name, Ferry__WorkerRequest **re
     bool greeted = false;
     buf_init(&body, FRAME_BODY_MAX);
     *request = NULL;
-    while (rc == 0) {
+    while (rc == 0 && !*request) {
         Ferry__WorkerRequest *r = receive(socket, &body, fds, err);
-        if (!r) {
-            rc = -err->code;
-            break;
-        }
-        if (r->body_case == FERRY__WORKER_REQUEST__BODY_START && greeted && r->start->config) {
-            *request = r;
-            break;
-        }
-        if (r->body_case == FERRY__WORKER_REQUEST__BODY_HELLO)
-            rc = answer_hello(socket, name, r, err);
-        else
-            rc = err_set(err, EPROTO, "a worker begins with a hello and a start");
-        greeted = true;
-        frame_free(&r->base);
+        rc = r ? take(socket, name, &greeted, r, request, err) : -err->code;
     }
     buf_fini(&body);
     return rc;

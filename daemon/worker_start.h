@@ -7,9 +7,13 @@
 #include "daemon/fds.h"
 #include "proto/worker.pb-c.h"
 
-/* Receives hellos (answered) and the start request, which the caller frees with frame_free. */
+/* Receives hellos (answered) and the first other request, which the caller frees with frame_free.
+ */
 int worker_start_receive(int socket, const char *name, Ferry__WorkerRequest **request,
                          struct fds *fds, struct err *err);
 
 /* Answers the start request: with failure's sentence, or with success when failure is NULL. */
 int worker_start_reply(int socket, uint32_t id, const struct err *failure, struct err *err);
+
+/* Sends any reply on a blocking socket. */
+int worker_start_send(int socket, const Ferry__WorkerReply *reply, struct err *err);

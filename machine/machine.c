@@ -14,6 +14,7 @@
 #include "machine/cpu_profile.h"
 #include "machine/devices/acpi_pm.h"
 #include "machine/devices/devices.h"
+#include "machine/dirty.h"
 #include "machine/io.h"
 #include "machine/state.h"
 #include "machine/vcpu.h"
@@ -26,6 +27,7 @@ struct machine {
     unsigned cpus, made; /* wanted; with a vCPU */
     struct mem mem;
     struct vm vm;
+    struct dirty dirty;
     struct bus pio, mmio;
     struct io io;
     bool has_io;
@@ -224,6 +226,7 @@ struct machine *machine_new(const struct machine_config *config, const struct ma
     m->host = *host;
     m->cpus = config->cpus;
     m->mem.fd = m->vm.fd = -1;
+    dirty_init(&m->dirty, &m->vm);
     m->vcpu_env = (struct vcpu_env){
         .vm = &m->vm,
         .pio = &m->pio,
@@ -250,6 +253,7 @@ void machine_free(struct machine *m)
         devices_fini(&m->devices);
     if (m->has_io)
         io_fini(&m->io);
+    dirty_fini(&m->dirty);
     vm_fini(&m->vm);
     mem_fini(&m->mem);
     free(m);
@@ -329,6 +333,11 @@ struct vm *machine_vm(struct machine *m)
 const struct bus *machine_ports(const struct machine *m)
 {
     return &m->pio;
+}
+
+struct dirty *machine_dirty(struct machine *m)
+{
+    return &m->dirty;
 }
 
 struct devices *machine_devices(struct machine *m)

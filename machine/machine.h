@@ -65,6 +65,7 @@ struct mem *machine_mem(struct machine *m);
 struct vm *machine_vm(struct machine *m);
 const struct bus *machine_ports(const struct machine *m);
 struct devices *machine_devices(struct machine *m);
+struct dirty *machine_dirty(struct machine *m);
 unsigned machine_cpus(const struct machine *m);
 struct vcpu *machine_vcpu(struct machine *m, unsigned index);
 

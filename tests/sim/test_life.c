@@ -334,7 +334,7 @@ static void test_stop_of_one_that_breaks(void **state)
     sim_close(&c);
 }
 
-/* Nothing of ferryd's is open in a worker: 0 to 3 and the five files of its start. */
+/* Nothing of ferryd's is open in a worker: 0 to 3 and the six files of its start. */
 static void test_what_a_worker_inherits(void **state)
 {
     struct peer_end c;
@@ -342,7 +342,7 @@ static void test_what_a_worker_inherits(void **state)
     sim_connect(&sim, &c);
     assert_int_equal(sim_start_vm(&c, "web", "x"), 0);
     int pid = sim_pid(&c, "web");
-    assert_int_equal(sim_count_fds(pid), 9);
+    assert_int_equal(sim_count_fds(pid), 10);
     assert_int_equal(getsid(pid), pid);
     snprintf(path, sizeof(path), "/proc/%d/fd/0", pid);
     ssize_t n = readlink(path, target, sizeof(target) - 1);

@@ -444,12 +444,12 @@ static void start(void)
     size_t n = 0;
     Ferry__WorkerRequest *r = receive_start(3, fds, &n);
     w.config = r->start->config;
-    size_t want = w.config->initrd[0] ? 6 : 5;
+    size_t want = w.config->initrd[0] ? 7 : 6;
     if (n != want)
         die("the wrong number of descriptors came");
-    w.listener = fds[n - 3];
-    w.record = fds[n - 2];
-    if (scroll_init_file(&w.console, fds[n - 1], CONSOLE_BYTES, &err) < 0)
+    w.listener = fds[n - 4];
+    w.record = fds[n - 3];
+    if (scroll_init_file(&w.console, fds[n - 2], CONSOLE_BYTES, &err) < 0)
         die(err.text);
     if (has("mute "))
         pause();
