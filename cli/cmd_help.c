@@ -88,32 +88,63 @@ static void json_command(struct json *j, const struct command *c)
     json_end(j);
 }
 
-static int print_help_json(const struct command *only, struct err *err)
+static bool is_meant(const struct command *c, const struct command *only, bool group)
+{
+    return !only || c == only || (group && command_same_first(c, only));
+}
+
+static int print_help_json(const struct command *only, bool group, struct err *err)
 {
     struct json j;
     json_begin(&j, stdout);
     json_object(&j, NULL);
     json_array(&j, "commands");
     for (const struct command *c = commands; c->name; c++)
-        if (!only || c == only)
+        if (is_meant(c, only, group))
             json_command(&j, c);
     json_end(&j);
     json_options(&j, common_options);
     return json_finish(&j, err);
 }
 
+int help_print(const struct command *only, bool group, bool json, struct err *err)
+{
+    if (json)
+        return print_help_json(only, group, err);
+    if (!only)
+        usage_print_all(stdout);
+    else if (group)
+        usage_print_group(stdout, only);
+    else
+        usage_print_command(stdout, only);
+    return 0;
+}
+
+static int find_words(const struct args *args, const struct command **only, bool *group,
+                      struct err *err)
+{
+    const char *first = args->words[0], *second = args->words[1];
+    if (!first)
+        return 0;
+    *only = command_find(first, err);
+    *group = *only && command_second(*only);
+    if (*only && second && !*group)
+        return err_set(err, EINVAL, "'%s' is a command of one word, without '%s'", (*only)->name,
+                       second);
+    if (*group && second) {
+        *only = command_find_second(*only, second, err);
+        *group = false;
+    }
+    return *only ? 0 : -EINVAL;
+}
+
 int cmd_help(const struct args *args, struct err *err)
 {
     const struct command *only = NULL;
-    if (args->words[0] && !(only = command_find(args->words[0], err))) {
+    bool group = false;
+    if (find_words(args, &only, &group, err) < 0) {
         err->code = COMMAND_USAGE;
         return -COMMAND_USAGE;
     }
-    if (args->json)
-        return print_help_json(only, err);
-    if (only)
-        usage_print_command(stdout, only);
-    else
-        usage_print_all(stdout);
-    return 0;
+    return help_print(only, group, args->json, err);
 }

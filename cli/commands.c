@@ -65,7 +65,26 @@ static const struct option console_options[] = {
     {NULL},
 };
 
+static const struct option create_options[] = {
+    {"stop", NULL, OPTION_FLAG, OPTION_BOOL(stop), .help =
+     "End the guest where the snapshot stands, instead of letting it run on."},
+    {NULL},
+};
+
+static const struct option restore_options[] = {
+    {"name", "NEW", OPTION_NAME, OPTION_STRING(name), .help =
+     "What the new VM is called. Without it as the one that was saved."},
+    {"count", "N", OPTION_NUMBER, OPTION_U64(count), 1, 1000, "1", .help =
+     "How many VMs to start; more than one are called NAME-1, NAME-2 and so on."},
+    {"paused", NULL, OPTION_FLAG, OPTION_BOOL(paused), .help =
+     "Stop before the next instruction; 'vmctl resume' lets it run."},
+    {"clock", "advance|freeze", OPTION_CHOICE, OPTION_STRING(clock), .fallback = "advance", .help =
+     "Whether the guest's clock goes on as if the time had passed, or from where it stood."},
+    {NULL},
+};
+
 #define VM {"NAME", WORD_VM}
+#define SNAPSHOT {"SNAP", WORD_SNAPSHOT}
 
 const struct command commands[] = {
     {"start", {VM}, start_options, cmd_start,
@@ -108,67 +127,48 @@ const struct command commands[] = {
      "Ctrl-]. Without a terminal all that is kept is printed first, standard input is sent "
      "to the guest as fast as it takes it, and it goes on until the guest ends or a signal comes. When "
      "ferryd is restarted, the console goes on where it was."},
+    {"snapshot create", {VM, {"SNAP", WORD_NEW_NAME}}, create_options, cmd_snapshot_create,
+     "save a running or paused guest",
+     "The guest runs on while its memory is copied and stands still only for the last of it. Ends when "
+     "the snapshot is safe on disk and tells what it takes there, how long the guest stood still and "
+     "how long all of it took. Ctrl-C gives up, and nothing is left of it."},
+    {"snapshot list", {{NULL}}, list_options, cmd_snapshot_list,
+     "list the snapshots",
+     "A line for each snapshot: the VM it is of, its age, the guest's memory, what it takes on disk, "
+     "and the snapshot it is based on. What lies among them and is none is told on standard error."},
+    {"snapshot show", {SNAPSHOT}, NULL, cmd_snapshot_show,
+     "show all about a snapshot",
+     "The machine that was saved, the processor it needs, and the files."},
+    {"snapshot verify", {SNAPSHOT}, NULL, cmd_snapshot_verify,
+     "read a snapshot and check every byte",
+     "Fails with the file and the offset of the first damage."},
+    {"snapshot rm", {SNAPSHOT}, NULL, cmd_snapshot_remove,
+     "remove a snapshot",
+     "Refused while another snapshot needs it."},
+    {"restore", {SNAPSHOT}, restore_options, cmd_restore,
+     "start VMs from a snapshot",
+     "They go on where it was taken. Ends when they do, or, with --paused, when they are about to."},
     {"version", {{NULL}}, NULL, cmd_version,
      "print the versions of vmctl, ferryd and KVM",
      "Fails when no ferryd answers; '--version' asks none."},
     {"completion", {{"SHELL", WORD_CHOICE, .choices = "bash zsh fish man"}}, NULL, cmd_completion,
      "print a completion script for a shell, or this manual's source",
      "For bash: 'source <(vmctl completion bash)'."},
-    {"help", {{"COMMAND", WORD_COMMAND, .optional = true}}, NULL, cmd_help,
-     "explain a command", NULL},
+    {"help", {{"COMMAND", WORD_COMMAND, .optional = true}, {"SECOND", WORD_SECOND, .optional = true}},
+     NULL, cmd_help,
+     "explain a command",
+     "SECOND is the second word of a command that has two, as in 'help snapshot create'."},
     {NULL},
 };
 // clang-format on
-
-/* "start, stats, stop": the commands that begin with `prefix`. Returns how many. */
-static unsigned candidates(const char *prefix, const struct command **only, char *to, size_t size)
-{
-    unsigned count = 0;
-    size_t len = strlen(prefix), used = 0;
-    for (const struct command *c = commands; c->name; c++) {
-        if (strncmp(c->name, prefix, len) != 0)
-            continue;
-        *only = c;
-        int n = snprintf(to + used, size - used, "%s%s", count++ ? ", " : "", c->name);
-        if (n > 0 && (size_t)n < size - used)
-            used += (size_t)n;
-    }
-    return count;
-}
-
-const struct command *command_find(const char *name, struct err *err)
-{
-    const struct command *found = NULL;
-    char list[256] = "";
-    for (const struct command *c = commands; c->name; c++)
-        if (strcmp(c->name, name) == 0)
-            return c;
-    unsigned count = *name ? candidates(name, &found, list, sizeof(list)) : 0;
-    if (count == 1)
-        return found;
-    if (count > 1)
-        err_set(err, EINVAL, "'%s' may be any of: %s", name, list);
-    else
-        err_set(err, EINVAL, "unknown command '%s'", name);
-    return NULL;
-}
-
-static bool is_choice(const char *choices, const char *text)
-{
-    size_t len = strcspn(text, " ");
-    for (const char *at = choices; len && !text[len] && at; at = strchr(at, ' '), at += at ? 1 : 0)
-        if (strncmp(at, text, len) == 0 && (at[len] == ' ' || at[len] == '\0'))
-            return true;
-    return false;
-}
 
 static int check_word(const struct word *word, const char *text, struct err *err)
 {
     char what[96];
     snprintf(what, sizeof(what), "'%.80s'", text);
-    if (word->kind == WORD_VM)
+    if (word->kind == WORD_VM || word->kind == WORD_SNAPSHOT || word->kind == WORD_NEW_NAME)
         return name_check(text, what, err);
-    if (word->kind == WORD_CHOICE && !is_choice(word->choices, text))
+    if (word->kind == WORD_CHOICE && !option_is_choice(word->choices, text))
         return err_set(err, EINVAL, "%s is none of: %s", what, word->choices);
     return 0;
 }
@@ -203,23 +203,37 @@ static void choose_run(struct args *args)
         args->run = run && *run ? run : RUN_DEFAULT;
 }
 
-int command_parse(int argc, char **argv, const struct command **command, struct args *args,
-                  struct err *err)
+/* A word of the name, while that is not whole, or else an argument. */
+static int take_word(const struct command **command, bool *group, struct args *args,
+                     const char *word, struct err *err)
+{
+    if (*command && !*group)
+        return add_word(*command, args, word, err);
+    const struct command *found =
+        *group ? command_find_second(*command, word, err) : command_find(word, err);
+    if (!found)
+        return -EINVAL;
+    *group = !*group && command_second(found);
+    *command = found;
+    return 0;
+}
+
+int command_parse(int argc, char **argv, const struct command **command, bool *group,
+                  struct args *args, struct err *err)
 {
     struct options o = {.argc = argc, .argv = argv};
     const char *word;
     int rc;
     *command = NULL;
+    *group = false;
     *args = (struct args){0};
     for (;;) {
-        const struct option *own = *command ? (*command)->options : NULL;
+        const struct option *own = *command && !*group ? (*command)->options : NULL;
         rc = options_next(&o, own, common_options, args, &word, err);
         if (rc == 2)
             break;
-        if (rc == 1 && *command)
-            rc = add_word(*command, args, word, err);
-        else if (rc == 1)
-            rc = (*command = command_find(word, err)) ? 0 : -EINVAL;
+        if (rc == 1)
+            rc = take_word(command, group, args, word, err);
         if (rc < 0)
             return rc;
     }
@@ -228,6 +242,8 @@ int command_parse(int argc, char **argv, const struct command **command, struct 
         return 0;
     if (!*command)
         return err_set(err, EINVAL, "no command is given");
+    if (*group)
+        return command_need_second(*command, err);
     rc = options_finish(&o, (*command)->options, args, err);
     return rc < 0 ? rc : check_words(*command, args, err);
 }

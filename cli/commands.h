@@ -9,9 +9,12 @@
 #define COMMAND_USAGE 0x10000
 
 enum word_kind {
-    WORD_VM,      /* a VM's name; completed by asking ferryd */
-    WORD_COMMAND, /* one of this table */
-    WORD_CHOICE,  /* one of `choices` */
+    WORD_VM,       /* a VM's name; completed by asking ferryd */
+    WORD_SNAPSHOT, /* a snapshot's, likewise */
+    WORD_NEW_NAME, /* of what is not there yet */
+    WORD_COMMAND,  /* the first word of one of this table */
+    WORD_SECOND,   /* the second, behind a WORD_COMMAND */
+    WORD_CHOICE,   /* one of `choices` */
 };
 
 struct word {
@@ -21,6 +24,10 @@ struct word {
     const char *choices; /* separated by one space */
 };
 
+/*
+ * A name has one word or two, with a space between: "snapshot create". Those that have the first of
+ * two in common are a group and stand together in the table.
+ */
 struct command {
     const char *name;
     struct word words[ARGS_WORDS_MAX];
@@ -33,15 +40,38 @@ struct command {
 extern const struct command commands[]; /* ends with a row without a name */
 extern const struct option common_options[];
 
-/* By its name or a prefix that only it has; the error names the candidates. */
-const struct command *command_find(const char *name, struct err *err);
+/*
+ * By the first word of its name or a prefix that only it has; the error names the candidates. In a
+ * group it is the first row.
+ */
+const struct command *command_find(const char *word, struct err *err);
+
+/* Likewise by the second word, among those of a group. */
+const struct command *command_find_second(const struct command *group, const char *word,
+                                          struct err *err);
+
+/* What to say when there is no second word: which there are. */
+int command_need_second(const struct command *group, struct err *err);
+
+/* The second word of its name, or NULL when it has one. */
+const char *command_second(const struct command *c);
+
+/* The length of the first. */
+size_t command_first_len(const struct command *c);
+
+/* Have the same first word. */
+bool command_same_first(const struct command *a, const struct command *b);
+
+/* The row begins a group, or is one by itself: for those who want each first word once. */
+bool command_begins(const struct command *c);
 
 /*
- * Reads a whole command line (without the program's name). *command is NULL when there is none and
- * only --help or --version was asked for. Failures are wrong usage.
+ * Reads a whole command line (without the program's name). With --help or --version *command may be
+ * NULL, for none, or be a group whose second word is missing; then *group is true. Failures are
+ * wrong usage.
  */
-int command_parse(int argc, char **argv, const struct command **command, struct args *args,
-                  struct err *err);
+int command_parse(int argc, char **argv, const struct command **command, bool *group,
+                  struct args *args, struct err *err);
 
 /* cmd_*.c: 0, or -errno with a sentence, or -COMMAND_USAGE. */
 int cmd_start(const struct args *args, struct err *err);
@@ -56,6 +86,15 @@ int cmd_remove(const struct args *args, struct err *err);
 int cmd_pause(const struct args *args, struct err *err);
 int cmd_resume(const struct args *args, struct err *err);
 int cmd_console(const struct args *args, struct err *err);
+int cmd_snapshot_create(const struct args *args, struct err *err);
+int cmd_snapshot_list(const struct args *args, struct err *err);
+int cmd_snapshot_show(const struct args *args, struct err *err);
+int cmd_snapshot_verify(const struct args *args, struct err *err);
+int cmd_snapshot_remove(const struct args *args, struct err *err);
+int cmd_restore(const struct args *args, struct err *err);
 int cmd_version(const struct args *args, struct err *err);
 int cmd_completion(const struct args *args, struct err *err);
 int cmd_help(const struct args *args, struct err *err);
+
+/* Explains `only`, all of its group, or, with NULL, lists them all. */
+int help_print(const struct command *only, bool group, bool json, struct err *err);

@@ -1,7 +1,6 @@
 /* zsh; see completion.h. */
 #include <string.h>
 
-#include "cli/commands.h"
 #include "cli/completion.h"
 
 /* Inside '...': a quote ends and reopens it, and what _arguments gives a meaning is escaped. */
@@ -24,26 +23,36 @@ static void print_option(FILE *out, const struct option *o)
     fprintf(out, "'--%s%s[", o->name, o->value ? "=" : "");
     print_escaped(out, o->help);
     fputc(']', out);
-    if (o->value)
+    if (o->kind == OPTION_CHOICE) {
+        fputs(":which:(", out);
+        completion_print_choices(out, o->value);
+        fputc(')', out);
+    } else if (o->value) {
         fprintf(out, ":%s:%s", o->value, action);
+    }
     fputs("' \\\n", out);
 }
 
 static void print_word(FILE *out, const struct word *word, unsigned number)
 {
+    const char *lister = completion_lister(word->kind);
     fprintf(out, "            '%u:%s:", number, word->name);
-    if (word->kind == WORD_VM)
-        fputs("_vmctl_names", out);
+    if (lister)
+        fprintf(out, "{_vmctl_names %s}", lister);
     else if (word->kind == WORD_CHOICE)
         fprintf(out, "(%s)", word->choices);
     else
-        fputs("_vmctl_commands", out);
+        fputs(word->kind == WORD_COMMAND  ? "_vmctl_commands"
+              : word->kind == WORD_SECOND ? "_vmctl_seconds"
+                                          : " ",
+              out);
     fputs("' \\\n", out);
 }
 
 static void print_command(FILE *out, const struct command *c)
 {
-    fprintf(out, "    %s)\n        _arguments \\\n", c->name);
+    const char *second = command_second(c);
+    fprintf(out, "    %s)\n        _arguments \\\n", second ? second : c->name);
     for (unsigned i = 0; i < ARGS_WORDS_MAX && c->words[i].name; i++)
         print_word(out, &c->words[i], i + 1);
     for (const struct option *o = c->options; o && o->name; o++) {
@@ -53,30 +62,73 @@ static void print_command(FILE *out, const struct command *c)
     fputs("            $common ;;\n", out);
 }
 
+static void print_described(FILE *out, const char *name, const char *summary)
+{
+    fprintf(out, "        '%s:", name);
+    print_escaped(out, summary);
+    fputs("'\n", out);
+}
+
 static void print_head(FILE *out)
 {
     fputs("#compdef vmctl\n"
           "# zsh completion of vmctl, made by 'vmctl completion zsh'\n"
           "_vmctl_names() {\n"
           "    local -a names\n"
-          "    names=(${(f)\"$(vmctl $vmctl_run list --names 2>/dev/null)\"})\n"
+          "    names=(${(f)\"$(vmctl $vmctl_run $@ --names 2>/dev/null)\"})\n"
           "    compadd -a names\n"
           "}\n"
           "_vmctl_commands() {\n"
           "    local -a commands\n"
           "    commands=(\n",
           out);
-    for (const struct command *c = commands; c->name; c++) {
-        fprintf(out, "        '%s:", c->name);
-        print_escaped(out, c->summary);
-        fputs("'\n", out);
-    }
+    for (const struct command *c = commands; c->name; c++)
+        if (!command_second(c))
+            print_described(out, c->name, c->summary);
+        else if (command_begins(c))
+            fprintf(out, "        '%.*s'\n", (int)command_first_len(c), c->name);
     fputs("    )\n    _describe command commands\n}\n", out);
+}
+
+/* A group has a function that describes its second words, and one that completes behind them. */
+static void print_group(FILE *out, const struct command *group)
+{
+    int n = (int)command_first_len(group);
+    fprintf(out, "_vmctl_%.*s_commands() {\n    local -a commands\n    commands=(\n", n,
+            group->name);
+    for (const struct command *c = group; c->name && command_same_first(c, group); c++)
+        print_described(out, command_second(c), c->summary);
+    fputs("    )\n    _describe command commands\n}\n", out);
+    fprintf(out,
+            "_vmctl_%.*s() {\n"
+            "    local curcontext=$curcontext state line\n"
+            "    _arguments -C $common '1: :_vmctl_%.*s_commands' '*:: :->words'\n"
+            "    [[ $state == words ]] || return\n"
+            "    case $words[1] in\n",
+            n, group->name, n, group->name);
+    for (const struct command *c = group; c->name && command_same_first(c, group); c++)
+        print_command(out, c);
+    fputs("    esac\n}\n", out);
+}
+
+static void print_groups(FILE *out)
+{
+    for (const struct command *c = commands; c->name; c++)
+        if (command_second(c) && command_begins(c))
+            print_group(out, c);
+    fputs("_vmctl_seconds() {\n    case $words[2] in\n", out);
+    for (const struct command *c = commands; c->name; c++) {
+        int n = (int)command_first_len(c);
+        if (command_second(c) && command_begins(c))
+            fprintf(out, "    %.*s) _vmctl_%.*s_commands ;;\n", n, c->name, n, c->name);
+    }
+    fputs("    esac\n}\n", out);
 }
 
 void completion_print_zsh(FILE *out)
 {
     print_head(out);
+    print_groups(out);
     fputs("_vmctl() {\n"
           "    local curcontext=$curcontext state line i\n"
           "    local -a common vmctl_run\n"
@@ -96,8 +148,13 @@ void completion_print_zsh(FILE *out)
           "    [[ $state == words ]] || return\n"
           "    case $words[1] in\n",
           out);
-    for (const struct command *c = commands; c->name; c++)
-        print_command(out, c);
+    for (const struct command *c = commands; c->name; c++) {
+        int n = (int)command_first_len(c);
+        if (!command_second(c))
+            print_command(out, c);
+        else if (command_begins(c))
+            fprintf(out, "    %.*s) _vmctl_%.*s ;;\n", n, c->name, n, c->name);
+    }
     fputs("    esac\n"
           "}\n"
           "if [[ $funcstack[1] == _vmctl ]]; then\n"

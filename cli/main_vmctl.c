@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "cli/commands.h"
 #include "cli/text.h"
@@ -13,10 +14,13 @@
 
 enum { DONE = 0, FAILED = 1, WRONG_USAGE = 2 };
 
-static int tell_usage(const struct command *command, const struct err *err)
+static int tell_usage(const struct command *command, bool group, const struct err *err)
 {
+    size_t len = command && group ? command_first_len(command)
+                 : command        ? strlen(command->name)
+                                  : 0;
     if (command)
-        text_note("%s; 'vmctl help %s' tells how", err->text, command->name);
+        text_note("%s; 'vmctl help %.*s' tells how", err->text, (int)len, command->name);
     else
         text_note("%s; 'vmctl help' lists the commands", err->text);
     return WRONG_USAGE;
@@ -30,14 +34,13 @@ static int close_output(struct err *err)
     return err_sys(err, errno, "cannot write the output");
 }
 
-static int run(const struct command *command, const struct args *args, struct err *err)
+static int run(const struct command *command, bool group, const struct args *args, struct err *err)
 {
-    struct args help = {.json = args->json, .words = {command ? command->name : NULL}};
     int rc;
     if (args->version)
         rc = printf("vmctl " FERRY_VERSION "\n") < 0 ? -EIO : 0;
     else
-        rc = args->help ? cmd_help(&help, err) : command->run(args, err);
+        rc = args->help ? help_print(command, group, args->json, err) : command->run(args, err);
     return rc == 0 ? close_output(err) : rc;
 }
 
@@ -46,17 +49,18 @@ int main(int argc, char **argv)
     const struct command *command;
     struct args args;
     struct err err;
+    bool group;
     if (argc < 2) {
         usage_print_all(stderr);
         return WRONG_USAGE;
     }
-    if (command_parse(argc - 1, argv + 1, &command, &args, &err) < 0)
-        return tell_usage(command, &err);
-    int rc = run(command, &args, &err);
+    if (command_parse(argc - 1, argv + 1, &command, &group, &args, &err) < 0)
+        return tell_usage(command, group, &err);
+    int rc = run(command, group, &args, &err);
     if (rc == 0)
         return DONE;
     if (err.code == COMMAND_USAGE)
-        return tell_usage(command, &err);
+        return tell_usage(command, group, &err);
     fflush(stdout);
     text_note("%s", err.text);
     return FAILED;

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/name.h"
 #include "base/units.h"
 #include "proto/utf8.h"
 
@@ -14,6 +15,18 @@ static const struct option *find(const struct option *table, const char *name, s
         if (strlen(table->name) == len && memcmp(table->name, name, len) == 0)
             return table;
     return NULL;
+}
+
+bool option_is_choice(const char *choices, const char *text)
+{
+    size_t len = strlen(text);
+    while (*choices) {
+        size_t n = strcspn(choices, " |");
+        if (n == len && memcmp(choices, text, n) == 0)
+            return n > 0;
+        choices += n + (choices[n] != '\0');
+    }
+    return false;
 }
 
 static int check_range(const struct option *row, const char *text, uint64_t value, struct err *err)
@@ -39,9 +52,24 @@ static int set_number(const struct option *row, const char *text, uint64_t *valu
     return rc < 0 ? err_wrap(err, "--%s", row->name) : check_range(row, text, *value, err);
 }
 
+static int check_name(const struct option *row, const char *text, struct err *err)
+{
+    char what[96];
+    snprintf(what, sizeof(what), "--%.20s '%.64s'", row->name, text);
+    return name_check(text, what, err);
+}
+
+static int check_choice(const struct option *row, const char *text, struct err *err)
+{
+    if (option_is_choice(row->value, text))
+        return 0;
+    return err_set(err, EINVAL, "--%s is '%s', which is none of %s", row->name, text, row->value);
+}
+
 static int set_value(const struct option *row, const char *text, struct args *args, struct err *err)
 {
     char *slot = (char *)args + row->member;
+    int rc = 0;
     switch (row->kind) {
     case OPTION_FLAG:
         *(bool *)slot = true;
@@ -56,6 +84,11 @@ static int set_value(const struct option *row, const char *text, struct args *ar
             return err_set(err, EINVAL, "--%s is not clean UTF-8 text", row->name);
         *(const char **)slot = text;
         return 0;
+    case OPTION_NAME:
+    case OPTION_CHOICE:
+        rc = row->kind == OPTION_NAME ? check_name(row, text, err) : check_choice(row, text, err);
+        *(const char **)slot = text;
+        return rc;
     case OPTION_SIZE:
     case OPTION_TIME:
     case OPTION_NUMBER:

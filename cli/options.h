@@ -20,9 +20,9 @@ struct args {
     const char *run; /* never NULL after parsing */
     bool json, help, version;
     const char *words[ARGS_WORDS_MAX]; /* the arguments, in order; NULL behind the last */
-    const char *kernel, *initrd, *cmdline, *cpu;
-    uint64_t memory_bytes, cpus, timeout_ms;
-    bool paused, follow, log, names;
+    const char *kernel, *initrd, *cmdline, *cpu, *name, *clock;
+    uint64_t memory_bytes, cpus, timeout_ms, count;
+    bool paused, follow, log, names, stop;
 };
 
 enum option_kind {
@@ -30,6 +30,8 @@ enum option_kind {
     OPTION_TEXT,   /* const char *, may be empty */
     OPTION_FILE,   /* const char *, not empty */
     OPTION_DIR,    /* the same, a directory */
+    OPTION_NAME,   /* const char *, as base/name.h has it */
+    OPTION_CHOICE, /* const char *, one of those in `value`, with '|' between */
     OPTION_SIZE,   /* uint64_t bytes, min..max */
     OPTION_TIME,   /* uint64_t milliseconds, min..max */
     OPTION_NUMBER, /* uint64_t, min..max */
@@ -58,6 +60,9 @@ struct option {
 #define OPTION_BOOL(m) OPTION_MEMBER(m, bool)
 #define OPTION_STRING(m) OPTION_MEMBER(m, const char *)
 #define OPTION_U64(m) OPTION_MEMBER(m, uint64_t)
+
+/* Whether `text` is one of `choices`, which are separated by a space or '|'. */
+bool option_is_choice(const char *choices, const char *text);
 
 /* A walk over argv. */
 struct options {

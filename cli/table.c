@@ -36,6 +36,14 @@ void table_add(struct table *t, const char *cell)
         t->failed = true;
 }
 
+void table_add_pair(struct table *t, const char *name, const char *value)
+{
+    if (!*value)
+        return;
+    table_add(t, name);
+    table_add(t, value);
+}
+
 void table_addf(struct table *t, const char *fmt, ...)
 {
     char cell[256];

@@ -29,6 +29,8 @@ struct table {
 void table_init(struct table *t, const struct table_column *columns, unsigned count);
 void table_fini(struct table *t);
 void table_add(struct table *t, const char *cell);
+/* A row of two, the second of which is not empty; nothing when it is. */
+void table_add_pair(struct table *t, const char *name, const char *value);
 void table_addf(struct table *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* With a line of titles when any column has one. */

@@ -47,11 +47,15 @@ static void print_option(FILE *out, const struct option *o)
 {
     int n = fprintf(out, "  --%s%s%s", o->name, o->value ? " " : "", o->value ? o->value : "");
     size_t used = n < 0 ? 0 : (size_t)n;
-    fprintf(out, "%*s", used < 20 ? (int)(20 - used) : 1, "");
+    if (used >= 20) {
+        fputc('\n', out);
+        used = 0;
+    }
+    fprintf(out, "%*s", (int)(20 - used), "");
     char text[512];
     snprintf(text, sizeof(text), "%s%s%s%s", o->help, o->fallback ? " Default " : "",
              o->fallback ? o->fallback : "", o->fallback ? "." : "");
-    usage_print_wrapped(out, text, 20, used < 20 ? 20 : used + 1, WIDTH);
+    usage_print_wrapped(out, text, 20, 20, WIDTH);
 }
 
 void usage_print_command(FILE *out, const struct command *command)
@@ -67,13 +71,27 @@ void usage_print_command(FILE *out, const struct command *command)
         print_option(out, o);
 }
 
+static void print_line(FILE *out, const struct command *c)
+{
+    fprintf(out, "  %-17s", c->name);
+    usage_print_wrapped(out, c->summary, 19, 19, WIDTH);
+}
+
+void usage_print_group(FILE *out, const struct command *group)
+{
+    int n = (int)command_first_len(group);
+    fprintf(out, "usage: vmctl %.*s COMMAND ...\n\ncommands:\n", n, group->name);
+    for (const struct command *c = group; c->name && command_same_first(c, group); c++)
+        print_line(out, c);
+    fprintf(out, "\n'vmctl help %.*s COMMAND' explains one.\n", n, group->name);
+}
+
 void usage_print_all(FILE *out)
 {
     fputs("usage: vmctl [--run DIR] [--json] COMMAND ...\n\ncommands:\n", out);
     for (const struct command *c = commands; c->name; c++)
-        fprintf(out, "  %-12s%s\n", c->name, c->summary);
-    fputs(
-        "\nA command may be shortened as long as it is unambiguous. 'vmctl help COMMAND' explains "
-        "one.\n",
-        out);
+        print_line(out, c);
+    fputs("\nEach word of a command may be shortened as long as it is unambiguous.\n"
+          "'vmctl help COMMAND' explains one.\n",
+          out);
 }

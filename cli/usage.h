@@ -9,6 +9,9 @@
 void usage_print_synopsis(FILE *out, const struct command *command);
 
 void usage_print_command(FILE *out, const struct command *command);
+
+/* All that have the first word of `group`. */
+void usage_print_group(FILE *out, const struct command *group);
 void usage_print_all(FILE *out);
 
 /* Fills lines of `width` characters, each behind `indent` spaces; `used` are filled already. */

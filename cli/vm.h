@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "base/err.h"
+#include "base/uuid.h"
 #include "cli/json.h"
 #include "proto/ferry.pb-c.h"
 
@@ -16,8 +17,14 @@ const char *vm_end_name(Ferry__EndKind kind);
 /* A guest is inside: running, paused or on its way. */
 bool vm_is_alive(Ferry__VmState state);
 
-/* The members of an open object, as docs/json.md lists them. */
+/* "6ba7b810-..."; empty for what is no UUID. Returns `text`. */
+const char *vm_uuid_text(const ProtobufCBinaryData *bytes, char text[UUID_TEXT_SIZE]);
+
+/* The members of an open object, as docs/json.md lists them: those of a summary, `uuid`, `config`.
+ */
 void vm_json_summary(struct json *j, const Ferry__VmSummary *summary);
+void vm_json_uuid(struct json *j, const ProtobufCBinaryData *bytes);
+void vm_json_config(struct json *j, const Ferry__MachineConfig *config);
 
 /* Renderers; `now` is the time of the host, since 1970. */
 int vm_print_list(FILE *out, const Ferry__VmList *list, uint64_t now_wall_ns, struct err *err);

@@ -5,7 +5,6 @@
 
 #include "base/cleanup.h"
 #include "base/units.h"
-#include "base/uuid.h"
 #include "cli/table.h"
 #include "cli/text.h"
 #include "cli/vm.h"
@@ -16,44 +15,42 @@ static const char *const gpr_names[] = {"rax", "rbx", "rcx", "rdx", "rsi", "rdi"
 
 static const struct table_column pair_columns[] = {{NULL}, {NULL}};
 
-/* A line of the description; nothing for an empty value. */
-static void add_pair(struct table *t, const char *name, const char *value)
+const char *vm_uuid_text(const ProtobufCBinaryData *bytes, char text[UUID_TEXT_SIZE])
 {
-    if (!*value)
-        return;
-    table_add(t, name);
-    table_add(t, value);
+    struct uuid uuid;
+    text[0] = '\0';
+    if (bytes->len == sizeof(uuid.bytes)) {
+        memcpy(uuid.bytes, bytes->data, sizeof(uuid.bytes));
+        uuid_format(&uuid, text);
+    }
+    return text;
 }
 
 static void add_config(struct table *t, const Ferry__MachineConfig *c)
 {
     char text[UUID_TEXT_SIZE];
-    struct uuid uuid;
     if (!c)
         return;
-    if (c->uuid.len == sizeof(uuid.bytes)) {
-        memcpy(uuid.bytes, c->uuid.data, sizeof(uuid.bytes));
-        uuid_format(&uuid, text);
-        add_pair(t, "uuid", text);
-    }
-    add_pair(t, "cpu", c->cpu_profile);
-    add_pair(t, "kernel", c->kernel);
-    add_pair(t, "initrd", c->initrd);
-    add_pair(t, "cmdline", c->cmdline);
+    table_add_pair(t, "uuid", vm_uuid_text(&c->uuid, text));
+    table_add_pair(t, "cpu", c->cpu_profile);
+    table_add_pair(t, "kernel", c->kernel);
+    table_add_pair(t, "initrd", c->initrd);
+    table_add_pair(t, "cmdline", c->cmdline);
 }
 
 static void add_summary(struct table *t, const Ferry__VmSummary *s, uint64_t now_wall_ns)
 {
     char text[32];
-    add_pair(t, "name", s->name);
-    add_pair(t, "state", vm_state_name(s->state));
-    add_pair(t, "reason", s->reason);
+    table_add_pair(t, "name", s->name);
+    table_add_pair(t, "state", vm_state_name(s->state));
+    table_add_pair(t, "reason", s->reason);
     table_add(t, "cpus");
     table_addf(t, "%" PRIu32, s->cpus);
-    add_pair(t, "memory", units_format_size(s->memory_bytes, text, sizeof(text)));
+    table_add_pair(t, "memory", units_format_size(s->memory_bytes, text, sizeof(text)));
     if (s->boot_wall_ns && now_wall_ns > s->boot_wall_ns)
-        add_pair(t, "uptime",
-                 units_format_time((now_wall_ns - s->boot_wall_ns) / 1000000u, text, sizeof(text)));
+        table_add_pair(
+            t, "uptime",
+            units_format_time((now_wall_ns - s->boot_wall_ns) / 1000000u, text, sizeof(text)));
     if (s->pid) {
         table_add(t, "pid");
         table_addf(t, "%" PRIu32, s->pid);
@@ -112,8 +109,8 @@ int vm_print_detail(FILE *out, const Ferry__VmDetail *vm, uint64_t now_wall_ns, 
     add_config(&t, vm->config);
     table_add(&t, "resets");
     table_addf(&t, "%" PRIu32, vm->resets);
-    add_pair(&t, "definition", vm->definition_path);
-    add_pair(&t, "log", vm->log_path);
+    table_add_pair(&t, "definition", vm->definition_path);
+    table_add_pair(&t, "log", vm->log_path);
     int rc = table_print(&t, out, err);
     if (rc < 0)
         return rc;
@@ -125,18 +122,23 @@ int vm_print_detail(FILE *out, const Ferry__VmDetail *vm, uint64_t now_wall_ns, 
     return 0;
 }
 
-static void json_config(struct json *j, const Ferry__MachineConfig *c)
+void vm_json_uuid(struct json *j, const ProtobufCBinaryData *bytes)
 {
     char text[UUID_TEXT_SIZE];
-    struct uuid uuid;
-    json_object(j, "config");
-    if (c->uuid.len == sizeof(uuid.bytes)) {
-        memcpy(uuid.bytes, c->uuid.data, sizeof(uuid.bytes));
-        uuid_format(&uuid, text);
+    if (*vm_uuid_text(bytes, text))
         json_string(j, "uuid", text);
-    } else {
+    else
         json_null(j, "uuid");
+}
+
+void vm_json_config(struct json *j, const Ferry__MachineConfig *c)
+{
+    if (!c) {
+        json_null(j, "config");
+        return;
     }
+    json_object(j, "config");
+    vm_json_uuid(j, &c->uuid);
     json_u64(j, "memory_bytes", c->memory_bytes);
     json_u64(j, "cpus", c->cpus);
     json_string(j, "cpu_profile", c->cpu_profile);
@@ -193,10 +195,7 @@ int vm_json_detail(FILE *out, const Ferry__VmDetail *vm, struct err *err)
     json_begin(&j, out);
     json_object(&j, NULL);
     vm_json_summary(&j, vm->summary);
-    if (vm->config)
-        json_config(&j, vm->config);
-    else
-        json_null(&j, "config");
+    vm_json_config(&j, vm->config);
     json_ending(&j, vm->ending);
     json_u64(&j, "resets", vm->resets);
     json_string(&j, "log_tail", vm->log_tail);

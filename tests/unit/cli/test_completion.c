@@ -9,6 +9,10 @@ static void serve_names(struct fake *f, int fd)
     Ferry__VmList list = FERRY__VM_LIST__INIT;
     Ferry__VmSummary a = FERRY__VM_SUMMARY__INIT, b = FERRY__VM_SUMMARY__INIT;
     Ferry__VmSummary *vms[] = {&a, &b};
+    Ferry__SnapshotList snapshots = FERRY__SNAPSHOT_LIST__INIT;
+    Ferry__SnapshotSummary c = FERRY__SNAPSHOT_SUMMARY__INIT, d = FERRY__SNAPSHOT_SUMMARY__INIT;
+    Ferry__SnapshotSummary *those[] = {&c, &d};
+    char *broken[] = {(char *)"odd: no manifest"};
     a.name = (char *)"web-1";
     b.name = (char *)"db";
     list.n_vms = 2;
@@ -17,6 +21,16 @@ static void serve_names(struct fake *f, int fd)
     reply.last = 1;
     reply.body_case = FERRY__REPLY__BODY_LIST;
     reply.list = &list;
+    c.name = (char *)"base";
+    d.name = (char *)"old-1";
+    snapshots.n_snapshots = 2;
+    snapshots.snapshots = those;
+    snapshots.n_broken = 1;
+    snapshots.broken = broken;
+    if (r && r->body_case == FERRY__REQUEST__BODY_SNAPSHOT_LIST) {
+        reply.body_case = FERRY__REPLY__BODY_SNAPSHOTS;
+        reply.snapshots = &snapshots;
+    }
     if (r)
         fake_send(fd, &reply);
     frame_free(r ? &r->base : NULL);
@@ -100,6 +114,22 @@ static void bash_completes(void **state)
     expect_bash(fake.run, "start --memory \"\"", "\n");
     expect_bash(fake.run, "completion \"\"", "bash zsh fish man\n");
     expect_bash(fake.run, "help ver", "version\n");
+    expect_bash(fake.run, "sn", "snapshot\n");
+    expect_bash(fake.run, "snapshot \"\"", "create list show verify rm\n");
+    expect_bash(fake.run, "--json snapshot --json c", "create\n");
+    expect_bash(fake.run, "help snapshot \"\"", "create list show verify rm\n");
+    expect_bash(fake.run, "help list \"\"", "\n");
+    expect_bash(fake.run, "snapshot create \"\"", "web-1 db\n");
+    expect_bash(fake.run, "snapshot create web-1 \"\"", "\n");
+    expect_bash(fake.run, "snapshot create web --s", "--stop\n");
+    expect_bash(fake.run, "snapshot --", "--run --json --help --version\n");
+    expect_bash(fake.run, "snapshot show \"\"", "base old-1\n");
+    expect_bash(fake.run, "snapshot rm o", "old-1\n");
+    expect_bash(fake.run, "snapshot list \"\"", "\n");
+    expect_bash(fake.run, "restore \"\"", "base old-1\n");
+    expect_bash(fake.run, "restore base --clock \"\"", "advance freeze\n");
+    expect_bash(fake.run, "restore --clock freeze b", "base\n");
+    expect_bash(fake.run, "restore --name \"\"", "\n");
     snprintf(words, sizeof(words), "--run %s pause d", fake.run);
     expect_bash("/nonexistent", words, "db\n");
     expect_bash("/nonexistent", "pause d", "\n");

@@ -25,7 +25,8 @@ static int parse(const struct line *line, const struct command **command, struct
     int argc = 0;
     for (; argc < WORDS && line->words[argc]; argc++)
         argv[argc] = (char *)line->words[argc];
-    return command_parse(argc, argv, command, args, err);
+    bool group;
+    return command_parse(argc, argv, command, &group, args, err);
 }
 
 static const struct line good[] = {
@@ -49,6 +50,14 @@ static const struct line good[] = {
     {{"help"}, "help"},
     {{"start", "--help"}, "start"},
     {{"console", "web", "--log"}, "console"},
+    {{"snapshot", "create", "web", "base"}, "snapshot create"},
+    {{"sn", "c", "web", "base", "--stop"}, "snapshot create"},
+    {{"snapshot", "--json", "list"}, "snapshot list"},
+    {{"snap", "l", "--names"}, "snapshot list"},
+    {{"snap", "sh", "base"}, "snapshot show"},
+    {{"snap", "--run=x", "ver", "base"}, "snapshot verify"},
+    {{"snapshot", "rm", "base"}, "snapshot rm"},
+    {{"resto", "base", "--clock=freeze", "--count", "1000", "--name", "n"}, "restore"},
 };
 
 static void good_lines_are_read(void **state)
@@ -70,14 +79,39 @@ static void good_lines_are_read(void **state)
 }
 
 static const struct line wrong[] = {
-    {{"snapshot", "create", "a", "b"}, "unknown command 'snapshot'"},
+    {{"snapshot"}, "'snapshot' needs one of: create, list, show, verify, rm"},
+    {{"snap", "--json"}, "'snapshot' needs one of: create"},
+    {{"snap", ""}, "'snapshot ' is none of: create"},
+    {{"snapshot", "prune"}, "'snapshot prune' is none of: create, list, show, verify, rm"},
+    {{"snapshot create", "a", "b"}, "unknown command 'snapshot create'"},
+    {{"snapshot c", "a", "b"}, "unknown command 'snapshot c'"},
+    {{"create", "a", "b"}, "unknown command 'create'"},
+    {{"snapshot", "--stop", "create", "a", "b"}, "unknown option '--stop'"},
+    {{"snapshot", "create", "a"}, "'snapshot create' needs a SNAP"},
+    {{"snapshot", "create", "a", "b/c"}, "'b/c' is not a name"},
+    {{"snapshot", "create", "a", "b", "c"}, "'snapshot create' does not take 'c'"},
+    {{"snapshot", "create", "a", "b", "--full"}, "unknown option '--full'"},
+    {{"snapshot", "create", "a", "b", "--parent", "c"}, "unknown option '--parent'"},
+    {{"snapshot", "create", "a", "b", "--pack"}, "unknown option '--pack'"},
+    {{"snapshot", "show"}, "'snapshot show' needs a SNAP"},
+    {{"snapshot", "rm", "a", "--with-children"}, "unknown option '--with-children'"},
+    {{"restore"}, "'restore' needs a SNAP"},
+    {{"restore", ".."}, "'..' is not a name"},
+    {{"restore", "a", "--disk", "d"}, "unknown option '--disk'"},
+    {{"restore", "a", "--name", "b/c"}, "--name 'b/c' is not a name"},
+    {{"restore", "a", "--name", ""}, "--name '' is not a name"},
+    {{"restore", "a", "--count", "0"}, "from 1 to 1000"},
+    {{"restore", "a", "--count", "1001"}, "from 1 to 1000"},
+    {{"restore", "a", "--clock", "free"}, "--clock is 'free', which is none of advance|freeze"},
+    {{"restore", "a", "--clock", ""}, "none of advance|freeze"},
+    {{"restore", "a", "--clock", "advance|freeze"}, "none of advance|freeze"},
     {{"migrate", "a", "host"}, "unknown command 'migrate'"},
-    {{"restore", "a"}, "unknown command 'restore'"},
     {{"gdb", "a"}, "unknown command 'gdb'"},
     {{""}, "unknown command ''"},
-    {{"s"}, "start, show, stats, stop"},
+    {{"s"}, "start, show, stats, stop, snapshot"},
     {{"st", "a"}, "start, stats, stop"},
-    {{"re", "a"}, "reset, resume"},
+    {{"re", "a"}, "reset, resume, restore"},
+    {{"res", "a"}, "reset, resume, restore"},
     {{"listen"}, "unknown command 'listen'"},
     {{"start", "a", "--kernel", "k", "--disk", "d"}, "unknown option '--disk'"},
     {{"start", "a", "--kernel", "k", "--net", "tap=x"}, "unknown option '--net'"},
@@ -154,6 +188,7 @@ static void members_are_filled(void **state)
 
 static void fallbacks_stand_in(void **state)
 {
+    static const struct line restore = {{"restore", "base"}};
     static const struct line start = {{"start", "web", "--kernel", "k"}};
     static const struct line stop = {{"stop", "web"}};
     const struct command *command;
@@ -165,6 +200,10 @@ static void fallbacks_stand_in(void **state)
     assert_null(args.cmdline);
     assert_int_equal(parse(&stop, &command, &args, &err), 0);
     assert_int_equal(args.timeout_ms, 30000);
+    assert_int_equal(parse(&restore, &command, &args, &err), 0);
+    assert_int_equal(args.count, 1);
+    assert_null(args.name);
+    assert_string_equal(args.clock, "advance");
 }
 
 static void the_run_directory_is_chosen(void **state)
@@ -186,25 +225,86 @@ static void the_run_directory_is_chosen(void **state)
     assert_string_equal(args.run, "/run/ferry");
 }
 
+/* The length of the word of a name that begins there. */
+static size_t word_len(const char *word)
+{
+    return strcspn(word, " ");
+}
+
+/* How many words of the table begin with the prefix, and whether one is it; `group` as below. */
+static unsigned count_words(const struct command *group, const char *prefix, bool *exact)
+{
+    unsigned same = 0;
+    size_t n = strlen(prefix);
+    *exact = false;
+    for (const struct command *d = commands; d->name; d++) {
+        if (group ? !command_same_first(d, group) : !command_begins(d))
+            continue;
+        const char *word = group ? command_second(d) : d->name;
+        bool begins = word_len(word) >= n && strncmp(word, prefix, n) == 0;
+        same += begins;
+        *exact |= begins && word_len(word) == n;
+    }
+    return same;
+}
+
+/* Every prefix of `word`, which names `c` among first words or, with a group, among its second. */
+static void check_prefixes(const struct command *c, const struct command *group, const char *word)
+{
+    for (size_t n = 1; n <= word_len(word); n++) {
+        char prefix[32];
+        bool exact;
+        struct err err = {0};
+        snprintf(prefix, sizeof(prefix), "%.*s", (int)n, word);
+        unsigned same = count_words(group, prefix, &exact);
+        const struct command *found =
+            group ? command_find_second(group, prefix, &err) : command_find(prefix, &err);
+        if (same == 1 || n == word_len(word))
+            assert_ptr_equal(found, c);
+        else if (!exact)
+            assert_null(found);
+    }
+}
+
 static void every_unique_prefix_is_accepted(void **state)
 {
+    const struct command *group = commands;
+    for (const struct command *c = commands; c->name; c++) {
+        group = command_begins(c) ? c : group;
+        if (command_begins(c))
+            check_prefixes(c, NULL, c->name);
+        if (command_second(c))
+            check_prefixes(c, group, command_second(c));
+    }
+}
+
+/* --help needs no more than there is. */
+static void help_stops_at_a_group(void **state)
+{
+    const struct command *command;
+    struct args args;
+    struct err err;
+    bool group;
+    char *only[] = {(char *)"snap", (char *)"--help"};
+    char *whole[] = {(char *)"snap", (char *)"list", (char *)"--help"};
+    assert_int_equal(command_parse(2, only, &command, &group, &args, &err), 0);
+    assert_true(group);
+    assert_string_equal(command->name, "snapshot create");
+    assert_int_equal(command_parse(3, whole, &command, &group, &args, &err), 0);
+    assert_false(group);
+    assert_string_equal(command->name, "snapshot list");
+}
+
+/* A group stands together, so that its first row is enough to find it by. */
+static void groups_are_whole(void **state)
+{
     for (const struct command *c = commands; c->name; c++)
-        for (size_t n = 1; n <= strlen(c->name); n++) {
-            char prefix[32];
-            unsigned same = 0;
-            bool exact = false;
-            struct err err = {0};
-            snprintf(prefix, sizeof(prefix), "%.*s", (int)n, c->name);
-            for (const struct command *d = commands; d->name; d++) {
-                same += strncmp(d->name, prefix, n) == 0;
-                exact |= strcmp(d->name, prefix) == 0;
+        for (const struct command *d = c + 1; d->name; d++)
+            if (command_same_first(c, d)) {
+                assert_non_null(command_second(c));
+                assert_non_null(command_second(d));
+                assert_true(command_same_first(d - 1, d));
             }
-            const struct command *found = command_find(prefix, &err);
-            if (same == 1 || exact)
-                assert_ptr_equal(found, exact ? command_find(prefix, &err) : c);
-            else
-                assert_null(found);
-        }
 }
 
 /* What the rest of vmctl takes for granted of its rows. */
@@ -217,6 +317,7 @@ static void the_table_is_whole(void **state)
         assert_int_not_equal(c->summary[strlen(c->summary) - 1], '.');
         for (const struct option *o = c->options; o && o->name; o++, rows++) {
             assert_non_null(o->help);
+            assert_true(o->kind != OPTION_CHOICE || strchr(o->value, '|'));
             assert_true((o->value == NULL) == (o->kind == OPTION_FLAG));
             for (const struct option *g = common_options; g->name; g++)
                 assert_string_not_equal(o->name, g->name);
@@ -234,6 +335,8 @@ int main(void)
         cmocka_unit_test(fallbacks_stand_in),
         cmocka_unit_test(the_run_directory_is_chosen),
         cmocka_unit_test(every_unique_prefix_is_accepted),
+        cmocka_unit_test(help_stops_at_a_group),
+        cmocka_unit_test(groups_are_whole),
         cmocka_unit_test(the_table_is_whole),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

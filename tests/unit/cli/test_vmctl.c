@@ -155,7 +155,19 @@ static void wrong_usage_ends_with_2(void **state)
                "vmctl: unknown option '--disk'; 'vmctl help start' tells how\n");
     run_expect("/nonexistent", WORDS("st", "a"), 2, "",
                "vmctl: 'st' may be any of: start, stats, stop; 'vmctl help' lists the commands\n");
+    run_expect("/nonexistent", WORDS("snap"), 2, "",
+               "vmctl: 'snapshot' needs one of: create, list, show, verify, rm; 'vmctl help "
+               "snapshot' tells how\n");
+    run_expect("/nonexistent", WORDS("snap", "x"), 2, "",
+               "vmctl: 'snapshot x' is none of: create, list, show, verify, rm; 'vmctl help "
+               "snapshot' tells how\n");
+    run_expect("/nonexistent", WORDS("snap", "rm"), 2, "",
+               "vmctl: 'snapshot rm' needs a SNAP; 'vmctl help snapshot rm' tells how\n");
     run_expect("/nonexistent", WORDS("help", "sta"), 2, "", NULL);
+    run_expect("/nonexistent", WORDS("help", "snap", "x"), 2, "", NULL);
+    run_expect("/nonexistent", WORDS("help", "list", "x"), 2, "",
+               "vmctl: 'list' is a command of one word, without 'x'; 'vmctl help help' tells "
+               "how\n");
     run_expect("/nonexistent", WORDS("show", "a\033[2J"), 2, "",
                "vmctl: 'a?[2J' is not a name: use up to 64 letters, digits, '.', '_' or '-', "
                "beginning with a letter or digit; 'vmctl help show' tells how\n");
@@ -175,6 +187,27 @@ static void help_needs_no_ferryd(void **state)
                "options:\n"
                "  --timeout TIME    How long the guest has for switching itself off, as 500ms or\n"
                "                    2m. Default 30s.\n"
+               "  --run DIR         The run directory of the ferryd to talk to. Without it\n"
+               "                    $FERRY_RUN, else /run/ferry.\n"
+               "  --json            Print JSON instead of text for people.\n"
+               "  --help            Explain the command and do nothing.\n"
+               "  --version         Print vmctl's own version and do nothing.\n",
+               "");
+    for (unsigned i = 0; i < 2; i++)
+        run_expect("/nonexistent", i ? WORDS("help", "snap") : WORDS("snap", "--help"), 0,
+                   "usage: vmctl snapshot COMMAND ...\n\ncommands:\n"
+                   "  snapshot create  save a running or paused guest\n"
+                   "  snapshot list    list the snapshots\n"
+                   "  snapshot show    show all about a snapshot\n"
+                   "  snapshot verify  read a snapshot and check every byte\n"
+                   "  snapshot rm      remove a snapshot\n\n"
+                   "'vmctl help snapshot COMMAND' explains one.\n",
+                   "");
+    run_expect("/nonexistent", WORDS("help", "snap", "rm"), 0,
+               "usage: vmctl snapshot rm SNAP\n\n"
+               "Remove a snapshot.\n"
+               "Refused while another snapshot needs it.\n\n"
+               "options:\n"
                "  --run DIR         The run directory of the ferryd to talk to. Without it\n"
                "                    $FERRY_RUN, else /run/ferry.\n"
                "  --json            Print JSON instead of text for people.\n"

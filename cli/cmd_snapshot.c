@@ -1,0 +1,157 @@
+/* vmctl snapshot create, list, show, verify, rm; vmctl restore. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/now.h"
+#include "cli/act.h"
+#include "cli/commands.h"
+#include "cli/json.h"
+#include "cli/snapshot.h"
+#include "cli/text.h"
+
+static int check_detail(const Ferry__Reply *reply, const char *name, struct err *err)
+{
+    if (reply->snapshot->summary)
+        return 0;
+    return err_set(err, EPROTO, "ferryd described snapshot '%s' without a summary", name);
+}
+
+int cmd_snapshot_create(const struct args *args, struct err *err)
+{
+    CLEAN(client_clean_reply) Ferry__Reply *reply = NULL;
+    Ferry__Request request = FERRY__REQUEST__INIT;
+    Ferry__SnapshotCreateRequest body = FERRY__SNAPSHOT_CREATE_REQUEST__INIT;
+    const struct act act = {
+        .doing = "saving", .name = args->words[0], .undone = "nothing is left of the snapshot"};
+    body.name = (char *)args->words[0];
+    body.snapshot = (char *)args->words[1];
+    body.stop = args->stop;
+    request.body_case = FERRY__REQUEST__BODY_SNAPSHOT_CREATE;
+    request.snapshot_create = &body;
+    int rc = act_ask(&act, args->run, &request, FERRY__REPLY__BODY_SNAPSHOT, &reply, err);
+    if (rc == 0)
+        rc = check_detail(reply, args->words[1], err);
+    if (rc < 0)
+        return rc;
+    return args->json ? snapshot_json_made(stdout, reply->snapshot, err)
+                      : snapshot_print_made(stdout, reply->snapshot);
+}
+
+static void print_names(const Ferry__SnapshotList *list)
+{
+    for (size_t i = 0; i < list->n_snapshots; i++) {
+        text_print_line(stdout, list->snapshots[i]->name);
+        fputc('\n', stdout);
+    }
+}
+
+static void warn_of_broken(const Ferry__SnapshotList *list)
+{
+    fflush(stdout);
+    for (size_t i = 0; i < list->n_broken; i++)
+        text_note("warning: broken snapshot %s", list->broken[i]);
+}
+
+int cmd_snapshot_list(const struct args *args, struct err *err)
+{
+    CLEAN(client_clean_reply) Ferry__Reply *reply = NULL;
+    Ferry__Request request = FERRY__REQUEST__INIT;
+    Ferry__SnapshotListRequest body = FERRY__SNAPSHOT_LIST_REQUEST__INIT;
+    request.body_case = FERRY__REQUEST__BODY_SNAPSHOT_LIST;
+    request.snapshot_list = &body;
+    int rc = client_ask(args->run, &request, FERRY__REPLY__BODY_SNAPSHOTS, &reply, err);
+    if (rc < 0)
+        return rc;
+    if (args->json)
+        return snapshot_json_list(stdout, reply->snapshots, err);
+    if (args->names)
+        print_names(reply->snapshots);
+    else
+        rc = snapshot_print_list(stdout, reply->snapshots, now_wall_ns(), err);
+    warn_of_broken(reply->snapshots);
+    return rc;
+}
+
+int cmd_snapshot_show(const struct args *args, struct err *err)
+{
+    CLEAN(client_clean_reply) Ferry__Reply *reply = NULL;
+    Ferry__Request request = FERRY__REQUEST__INIT;
+    Ferry__SnapshotShowRequest body = FERRY__SNAPSHOT_SHOW_REQUEST__INIT;
+    body.name = (char *)args->words[0];
+    request.body_case = FERRY__REQUEST__BODY_SNAPSHOT_SHOW;
+    request.snapshot_show = &body;
+    int rc = client_ask(args->run, &request, FERRY__REPLY__BODY_SNAPSHOT, &reply, err);
+    if (rc == 0)
+        rc = check_detail(reply, args->words[0], err);
+    if (rc < 0)
+        return rc;
+    return args->json ? snapshot_json_detail(stdout, reply->snapshot, err)
+                      : snapshot_print_detail(stdout, reply->snapshot, err);
+}
+
+/* For what is only done: nothing is printed, or with --json that it was done. */
+static int run_silent(const struct act *act, const struct args *args, Ferry__Request *request,
+                      const char *done, struct err *err)
+{
+    CLEAN(client_clean_reply) Ferry__Reply *reply = NULL;
+    int rc = act_ask(act, args->run, request, FERRY__REPLY__BODY__NOT_SET, &reply, err);
+    return rc < 0 || !args->json ? rc : act_report_done(act->name, done, err);
+}
+
+int cmd_snapshot_verify(const struct args *args, struct err *err)
+{
+    Ferry__Request request = FERRY__REQUEST__INIT;
+    Ferry__SnapshotVerifyRequest body = FERRY__SNAPSHOT_VERIFY_REQUEST__INIT;
+    const struct act act = {.doing = "verifying",
+                            .name = args->words[0],
+                            .undone = "what was read so far has no error"};
+    body.name = (char *)args->words[0];
+    request.body_case = FERRY__REQUEST__BODY_SNAPSHOT_VERIFY;
+    request.snapshot_verify = &body;
+    return run_silent(&act, args, &request, "verified", err);
+}
+
+int cmd_snapshot_remove(const struct args *args, struct err *err)
+{
+    Ferry__Request request = FERRY__REQUEST__INIT;
+    Ferry__SnapshotRemoveRequest body = FERRY__SNAPSHOT_REMOVE_REQUEST__INIT;
+    const struct act act = {.doing = "removing",
+                            .name = args->words[0],
+                            .undone = "'vmctl snapshot list' tells whether it is still there"};
+    body.name = (char *)args->words[0];
+    request.body_case = FERRY__REQUEST__BODY_SNAPSHOT_REMOVE;
+    request.snapshot_remove = &body;
+    return run_silent(&act, args, &request, "removed", err);
+}
+
+static int json_restored(const Ferry__RestoreReply *restored, struct err *err)
+{
+    struct json j;
+    json_begin(&j, stdout);
+    json_object(&j, NULL);
+    json_array(&j, "names");
+    for (size_t i = 0; i < restored->n_names; i++)
+        json_string(&j, NULL, restored->names[i]);
+    return json_finish(&j, err);
+}
+
+int cmd_restore(const struct args *args, struct err *err)
+{
+    CLEAN(client_clean_reply) Ferry__Reply *reply = NULL;
+    Ferry__Request request = FERRY__REQUEST__INIT;
+    Ferry__RestoreRequest body = FERRY__RESTORE_REQUEST__INIT;
+    const struct act act = {.doing = "restoring",
+                            .name = args->words[0],
+                            .undone = "'vmctl list' tells which VMs there are"};
+    body.snapshot = (char *)args->words[0];
+    body.name = args->name ? (char *)args->name : body.name;
+    body.count = (uint32_t)args->count;
+    body.paused = args->paused;
+    body.freeze_clock = strcmp(args->clock, "freeze") == 0;
+    request.body_case = FERRY__REQUEST__BODY_RESTORE;
+    request.restore = &body;
+    int rc = act_ask(&act, args->run, &request, FERRY__REPLY__BODY_RESTORED, &reply, err);
+    return rc < 0 || !args->json ? rc : json_restored(reply->restored, err);
+}

@@ -1,0 +1,185 @@
+/* See snapshot.h. */
+#include "cli/snapshot.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/units.h"
+#include "cli/json.h"
+#include "cli/stats.h"
+#include "cli/table.h"
+#include "cli/text.h"
+#include "cli/vm.h"
+
+static void add_age(struct table *t, const Ferry__SnapshotSummary *s, uint64_t now_wall_ns)
+{
+    char text[32] = "";
+    if (s->wall_ns && now_wall_ns >= s->wall_ns)
+        units_format_time((now_wall_ns - s->wall_ns) / 1000000u, text, sizeof(text));
+    table_add(t, text);
+}
+
+int snapshot_print_list(FILE *out, const Ferry__SnapshotList *list, uint64_t now_wall_ns,
+                        struct err *err)
+{
+    static const struct table_column columns[] = {
+        {"NAME"}, {"VM"}, {"AGE", true}, {"MEMORY", true}, {"DISK", true}, {"PARENT"},
+    };
+    CLEAN(table_fini) struct table t;
+    char size[32];
+    table_init(&t, columns, sizeof(columns) / sizeof(columns[0]));
+    for (size_t i = 0; i < list->n_snapshots; i++) {
+        const Ferry__SnapshotSummary *s = list->snapshots[i];
+        table_add(&t, s->name);
+        table_add(&t, s->vm);
+        add_age(&t, s, now_wall_ns);
+        table_add(&t, units_format_size(s->ram_bytes, size, sizeof(size)));
+        table_add(&t, units_format_size(s->disk_bytes, size, sizeof(size)));
+        table_add(&t, *s->parent ? s->parent : "-");
+    }
+    return table_print(&t, out, err);
+}
+
+static void add_summary(struct table *t, const Ferry__SnapshotSummary *s)
+{
+    char text[64];
+    table_add_pair(t, "name", s->name);
+    table_add_pair(t, "vm", s->vm);
+    table_add_pair(t, "uuid", vm_uuid_text(&s->uuid, text));
+    table_add_pair(t, "taken", text_time(s->wall_ns, text, sizeof(text)));
+    table_add_pair(t, "memory", units_format_size(s->ram_bytes, text, sizeof(text)));
+    table_add_pair(t, "disk", units_format_size(s->disk_bytes, text, sizeof(text)));
+    table_add_pair(t, "parent", s->parent);
+}
+
+static void add_config(struct table *t, const Ferry__MachineConfig *c)
+{
+    char text[UUID_TEXT_SIZE];
+    if (!c)
+        return;
+    table_add_pair(t, "machine", vm_uuid_text(&c->uuid, text));
+    table_add(t, "cpus");
+    table_addf(t, "%" PRIu32, c->cpus);
+    table_add_pair(t, "cpu", c->cpu_profile);
+    table_add_pair(t, "kernel", c->kernel);
+    table_add_pair(t, "initrd", c->initrd);
+    table_add_pair(t, "cmdline", c->cmdline);
+}
+
+static int print_files(FILE *out, const Ferry__SnapshotDetail *s, struct err *err)
+{
+    static const struct table_column columns[] = {{"FILE"}, {"BYTES", true}};
+    CLEAN(table_fini) struct table t;
+    table_init(&t, columns, 2);
+    for (size_t i = 0; i < s->n_files; i++) {
+        table_add(&t, s->files[i]->name);
+        table_addf(&t, "%" PRIu64, s->files[i]->length);
+    }
+    fputc('\n', out);
+    return table_print(&t, out, err);
+}
+
+int snapshot_print_detail(FILE *out, const Ferry__SnapshotDetail *s, struct err *err)
+{
+    static const struct table_column columns[] = {{NULL}, {NULL}};
+    CLEAN(table_fini) struct table t;
+    table_init(&t, columns, 2);
+    add_summary(&t, s->summary);
+    add_config(&t, s->config);
+    table_add_pair(&t, "vendor", s->cpu_vendor);
+    table_add_pair(&t, "features", s->cpu_features);
+    table_add_pair(&t, "release", s->release);
+    table_add_pair(&t, "directory", s->path);
+    int rc = table_print(&t, out, err);
+    return rc < 0 || s->n_files == 0 ? rc : print_files(out, s, err);
+}
+
+int snapshot_print_made(FILE *out, const Ferry__SnapshotDetail *s)
+{
+    char disk[32], total[32];
+    stats_format("disk_bytes", s->summary->disk_bytes, disk, sizeof(disk));
+    units_format_time(s->total_ns / 1000000u, total, sizeof(total));
+    text_print_line(out, s->summary->name);
+    fprintf(out, ": %s on disk, paused %.1f ms, took %s\n", disk, (double)s->pause_ns / 1e6, total);
+    return 0;
+}
+
+static void json_summary(struct json *j, const Ferry__SnapshotSummary *s)
+{
+    json_string(j, "name", s->name);
+    json_string(j, "vm", s->vm);
+    vm_json_uuid(j, &s->uuid);
+    json_time(j, "time", s->wall_ns);
+    json_u64(j, "memory_bytes", s->ram_bytes);
+    json_u64(j, "disk_bytes", s->disk_bytes);
+    if (*s->parent)
+        json_string(j, "parent", s->parent);
+    else
+        json_null(j, "parent");
+}
+
+int snapshot_json_list(FILE *out, const Ferry__SnapshotList *list, struct err *err)
+{
+    struct json j;
+    json_begin(&j, out);
+    json_object(&j, NULL);
+    json_array(&j, "snapshots");
+    for (size_t i = 0; i < list->n_snapshots; i++) {
+        json_object(&j, NULL);
+        json_summary(&j, list->snapshots[i]);
+        json_end(&j);
+    }
+    json_end(&j);
+    json_array(&j, "broken");
+    for (size_t i = 0; i < list->n_broken; i++)
+        json_string(&j, NULL, list->broken[i]);
+    return json_finish(&j, err);
+}
+
+static void json_features(struct json *j, const char *features)
+{
+    json_array(j, "cpu_features");
+    while (*features) {
+        size_t n = strcspn(features, " ");
+        if (n)
+            json_string_n(j, NULL, features, n);
+        features += n + (features[n] == ' ');
+    }
+    json_end(j);
+}
+
+int snapshot_json_detail(FILE *out, const Ferry__SnapshotDetail *s, struct err *err)
+{
+    struct json j;
+    json_begin(&j, out);
+    json_object(&j, NULL);
+    json_summary(&j, s->summary);
+    vm_json_config(&j, s->config);
+    json_string(&j, "release", s->release);
+    json_string(&j, "cpu_vendor", s->cpu_vendor);
+    json_features(&j, s->cpu_features);
+    json_array(&j, "files");
+    for (size_t i = 0; i < s->n_files; i++) {
+        json_object(&j, NULL);
+        json_string(&j, "name", s->files[i]->name);
+        json_u64(&j, "length_bytes", s->files[i]->length);
+        json_end(&j);
+    }
+    json_end(&j);
+    json_string(&j, "path", s->path);
+    return json_finish(&j, err);
+}
+
+int snapshot_json_made(FILE *out, const Ferry__SnapshotDetail *s, struct err *err)
+{
+    struct json j;
+    json_begin(&j, out);
+    json_object(&j, NULL);
+    json_summary(&j, s->summary);
+    json_u64(&j, "pause_ns", s->pause_ns);
+    json_u64(&j, "total_ns", s->total_ns);
+    json_u64(&j, "rounds", s->rounds);
+    json_string(&j, "path", s->path);
+    return json_finish(&j, err);
+}
