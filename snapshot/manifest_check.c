@@ -208,9 +208,10 @@ static int check_file(const Ferry__SnapshotManifest *m, size_t i, struct err *er
         return err_set(err, EBADMSG, "files: '%s' cannot have %llu bytes", f->name,
                        (unsigned long long)f->length);
     uint64_t covered = strcmp(f->name, "memory") == 0 ? m->ram_bytes : f->length;
-    if (f->crc32c.len != 4 * manifest_chunks(covered))
+    uint64_t want = 4 * manifest_chunks(covered);
+    if (f->crc32c.len != want)
         return err_set(err, EBADMSG, "files: '%s' has %zu bytes of checksums, not %llu", f->name,
-                       f->crc32c.len, (unsigned long long)(4 * manifest_chunks(covered)));
+                       f->crc32c.len, (unsigned long long)want);
     return 0;
 }
 
