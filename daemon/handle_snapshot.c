@@ -95,6 +95,24 @@ static void fill_summary(Ferry__SnapshotSummary *s, const struct catalogue_entry
     s->parent = (char *)(e->has_parent ? e->parent_name : "");
 }
 
+/* "NAME: why". A directory may be called anything; what is no plain character is shown as '?'. */
+static char *describe_broken(const struct catalogue_entry *e)
+{
+    char *text;
+    if (asprintf(&text, "%s: %s", e->name, e->problem) < 0)
+        return NULL;
+    for (unsigned char *c = (unsigned char *)text; *c; c++)
+        if (*c < 0x20 || *c >= 0x7f)
+            *c = '?';
+    return text;
+}
+
+static void free_texts(char **texts, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        free(texts[i]);
+}
+
 static void reply_list(struct snapshot_task *t)
 {
     struct err err = {0};
@@ -112,7 +130,9 @@ static void reply_list(struct snapshot_task *t)
     for (size_t i = 0; i < t->list.count; i++) {
         const struct catalogue_entry *e = &t->list.entries[i];
         if (e->problem) {
-            broken[list.n_broken++] = e->problem;
+            char *text = describe_broken(e);
+            if (text)
+                broken[list.n_broken++] = text;
             continue;
         }
         fill_summary(&space[list.n_snapshots], e);
@@ -124,6 +144,7 @@ static void reply_list(struct snapshot_task *t)
     reply.body_case = FERRY__REPLY__BODY_SNAPSHOTS;
     reply.snapshots = &list;
     request_done(t->rq, &reply);
+    free_texts(broken, list.n_broken);
 }
 
 static void reply_detail(struct snapshot_task *t)
