@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# ./dev demo: a daemon of its own in a temporary place, one guest, its life from start to stop. Each
-# time is that of one vmctl command as a user feels it, the start of vmctl included.
+# ./dev demo: a daemon of its own in a temporary place, one guest, its life from start to stop, and
+# three clones of it. Each time is that of one vmctl command as a user feels it, the start of vmctl
+# included.
 #
 # This process only watches: the steps are a job of their own, so that whatever happens to them, or
 # when a signal comes, the guest, the daemon and their files are gone at the end.
@@ -79,8 +80,22 @@ wait_for_daemon() {
     die "ferryd did not start"
 }
 
+# Each clone counts on from the moment of the snapshot, in its own time.
+clones() {
+    local console number
+    for number in 1 2 3; do
+        say "  clone-$number goes on:"
+        exec {console}< <("$bin/vmctl" console "clone-$number" </dev/null)
+        show 2
+        [ "$count" -gt "$stood" ] || die "clone-$number counts from $count, not on from $stood"
+        exec {console}<&-
+        "$bin/vmctl" kill "clone-$number" </dev/null || die "vmctl kill clone-$number failed"
+    done
+}
+
 tell_story() {
-    local start_us pause_us resume_us stop_us first_us begin stood line console count=0
+    local start_us pause_us resume_us snapshot_us restore_us stop_us first_us begin stood line
+    local console count=0
     begin=$(now)
     run start_us start demo --kernel build/guests/hello.elf --memory 64M
     exec {console}< <("$bin/vmctl" console demo </dev/null)
@@ -101,6 +116,11 @@ tell_story() {
     # Nothing is lost and nothing said twice over the pause.
     [ "$count" -eq $((stood + 4)) ] || die "the count went from $stood to $count in four lines"
 
+    run snapshot_us snapshot create demo moment
+    show 2
+    run restore_us restore moment --name clone --count 3
+    clones
+
     run stop_us stop demo
     while hear 2; do
         printf '  | %s\n' "$line"
@@ -111,6 +131,8 @@ tell_story() {
     row "start to the guest's first line" "$first_us"
     row "pause" "$pause_us"
     row "resume" "$resume_us"
+    row "snapshot of the running guest" "$snapshot_us"
+    row "restore of 3 clones" "$restore_us"
     row "stop, by the ACPI power button" "$stop_us"
 }
 
