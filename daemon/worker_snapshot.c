@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/now.h"
 #include "daemon/worker.h"
 #include "daemon/worker_guest.h"
@@ -168,6 +169,18 @@ static int save(struct snapshot_job *s, int dirfd, struct err *err)
     return rc;
 }
 
+/* One line that says where the pause went. */
+static void log_pause(const struct capture_result *r)
+{
+    const struct capture_pause *p = &r->pause;
+    log_info("saved in %u rounds, %.1f ms; paused %.2f ms: stop %.2f, state %.2f, collect %.2f, "
+             "copy %.2f (%llu pages), resume %.2f",
+             r->rounds, (double)r->total_ns / 1e6, (double)p->total_ns / 1e6,
+             (double)p->stop_ns / 1e6, (double)p->state_ns / 1e6, (double)p->collect_ns / 1e6,
+             (double)p->copy_ns / 1e6, (unsigned long long)r->last_pages,
+             (double)p->resume_ns / 1e6);
+}
+
 static int answer(struct snapshot_job *s, struct err *err)
 {
     Ferry__WorkerReply reply = FERRY__WORKER_REPLY__INIT;
@@ -201,8 +214,10 @@ int worker_snapshot(struct job *job, const Ferry__WorkerSnapshot *ask, struct fd
         return rc;
     worker_guest_init(&s.guest, job, job->worker->machine);
     rc = save(&s, fds->fd[0], err);
-    if (rc == 0)
+    if (rc == 0) {
+        log_pause(&s.result);
         rc = answer(&s, err);
+    }
     if (rc == 0)
         rc = wait_for_verdict(&s, err);
     capture_result_fini(&s.result);
