@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -42,3 +43,33 @@ void unpacker_fini(struct unpacker *u);
 /* `from` is one frame that gives exactly `size` bytes; anything else is -EBADMSG. */
 int unpacker_unpack(struct unpacker *u, const void *from, size_t len, void *to, size_t size,
                     struct err *err);
+
+/* A stream of any length, packed piece by piece. What comes out goes to `out`, whose failure ends
+ * the stream. */
+typedef int pack_out(void *ctx, const uint8_t *data, size_t len, struct err *err);
+
+struct pack_stream {
+    void *context; /* owned */
+    uint8_t *room; /* owned */
+    size_t size;
+};
+
+int pack_stream_init(struct pack_stream *s, int level, struct err *err);
+void pack_stream_fini(struct pack_stream *s);
+
+/* `end` writes all that is still inside; then the stream is over. */
+int pack_stream_push(struct pack_stream *s, const void *data, size_t len, bool end, pack_out *out,
+                     void *ctx, struct err *err);
+
+struct unpack_stream {
+    void *context; /* owned */
+    uint8_t *room; /* owned */
+    size_t size;
+    bool whole; /* what came so far ends with a frame */
+};
+
+/* Memory is bounded by PACK_WINDOW_MAX, whatever the frames say. */
+int unpack_stream_init(struct unpack_stream *s, struct err *err);
+void unpack_stream_fini(struct unpack_stream *s);
+int unpack_stream_push(struct unpack_stream *s, const void *data, size_t len, pack_out *out,
+                       void *ctx, struct err *err);
