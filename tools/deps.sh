@@ -4,7 +4,7 @@
 deps_build="gcc libc6-dev linux-libc-dev cmake ninja-build pkg-config libuv1-dev libprotobuf-c-dev
     protobuf-c-compiler libzstd-dev zlib1g-dev liblz4-dev liblzma-dev"
 deps_test="libcmocka-dev clang llvm clang-format-14|clang-format clang-tidy-14|clang-tidy cppcheck python3
-    python3-protobuf protobuf-compiler acpica-tools iproute2 util-linux"
+    python3-protobuf protobuf-compiler acpica-tools iproute2 util-linux zstd"
 deps_bench="qemu-system-x86 python3"
 deps_package="dpkg-dev file"
 
