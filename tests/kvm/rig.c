@@ -166,6 +166,9 @@ void rig_expect(struct rig *r, uint64_t *offset, const char *text, unsigned time
         return;
     char *all = rig_console(r);
     size_t n = strlen(all);
+    char *first = strstr(all, "FAIL"); /* what is wrong is said once, long before the end */
+    if (first)
+        print_message("its first complaint: %.600s\n", first);
     print_message("guest said:\n%s\n", n > 3000 ? all + n - 3000 : all);
     fail_msg("no '%s' within %u ms%s%s", text, timeout_ms, stopped ? "; it stopped: " : "",
              stopped ? r->report.text : "");
