@@ -147,7 +147,8 @@ const struct command commands[] = {
      "Refused while another snapshot needs it."},
     {"restore", {SNAPSHOT}, restore_options, cmd_restore,
      "start VMs from a snapshot",
-     "They go on where it was taken. Ends when they do, or, with --paused, when they are about to."},
+     "They go on where it was taken. Ends when they do, or, with --paused, when they are about to. "
+     "Memory is taken as it is on disk; 'snapshot verify' checks it."},
     {"version", {{NULL}}, NULL, cmd_version,
      "print the versions of vmctl, ferryd and KVM",
      "Fails when no ferryd answers; '--version' asks none."},
