@@ -406,6 +406,8 @@ static int fill_and_publish(struct snapshot_task *t, const struct uuid *uuid, in
     int rc = connect_worker(t, dirfd, err);
     while (rc == 0)
         rc = take_reply(t, err);
+    if (rc == -ECONNRESET)
+        return err_set(err, ECONNRESET, "'%s' ended before it was saved", t->vm);
     return rc < 0 ? rc : catalogue_publish(&t->catalogue, uuid, t->name, err);
 }
 
