@@ -241,7 +241,7 @@ static void clean_snapshots(struct daemon *d)
     if (catalogue_clean(&c, &removed, &busy, &err) < 0)
         log_warn("%s", err.text);
     if (removed)
-        log_info("removed %u unfinished snapshots", removed);
+        log_info("removed %u unfinished snapshot%s", removed, removed == 1 ? "" : "s");
 }
 
 static int run(struct program *p, struct err *err)

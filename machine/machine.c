@@ -193,6 +193,14 @@ static int start_threads(struct machine *m, struct err *err)
     return rc;
 }
 
+/* Once for each time that the machine comes to stand; who wants it then is told if there is none.
+ */
+static void read_clock(struct machine *m)
+{
+    struct err err;
+    m->has_clock = clock_save(&m->vm, &m->clock, &err) == 0;
+}
+
 static int build(struct machine *m, const struct machine_config *config, struct err *err)
 {
     int rc = check_config(config, m->host.kvm, err);
@@ -212,7 +220,11 @@ static int build(struct machine *m, const struct machine_config *config, struct 
         rc = make_vcpus(m, config->cpu_profile, err);
     if (rc == 0)
         rc = start_threads(m, err);
-    return rc == 0 ? give_life(m, config, err) : rc;
+    if (rc == 0)
+        rc = give_life(m, config, err);
+    if (rc == 0)
+        read_clock(m); /* it stands from birth, as after a pause */
+    return rc;
 }
 
 struct machine *machine_new(const struct machine_config *config, const struct machine_host *host,
@@ -300,8 +312,7 @@ void machine_pause(struct machine *m)
     order_all(m, VCPU_ORDER_PARK);
     io_pause(&m->io);
     devices_quiesce(&m->devices);
-    struct err err; /* who wants the clock is told that there is none */
-    m->has_clock = clock_save(&m->vm, &m->clock, &err) == 0;
+    read_clock(m);
     m->runs = false;
 }
 
@@ -358,7 +369,7 @@ struct vcpu *machine_vcpu(struct machine *m, unsigned index)
 int machine_clock(const struct machine *m, struct vm_clock *clock, struct err *err)
 {
     if (!m->has_clock)
-        return err_set(err, EINVAL, "the guest's clock was not read: the machine is not paused");
+        return err_set(err, EINVAL, "KVM gave no clock for this guest");
     *clock = m->clock;
     return 0;
 }

@@ -69,5 +69,5 @@ struct dirty *machine_dirty(struct machine *m);
 unsigned machine_cpus(const struct machine *m);
 struct vcpu *machine_vcpu(struct machine *m, unsigned index);
 
-/* The guest's clock as it was at the last pause; -EINVAL for a machine that has not been paused. */
+/* The guest's clock as it was when the machine came to stand last; -EINVAL when KVM gave none. */
 int machine_clock(const struct machine *m, struct vm_clock *clock, struct err *err);

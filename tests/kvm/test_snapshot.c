@@ -87,6 +87,13 @@ static void paused_stopped_reset(void **state)
     host_must(&h, "resume a");
     host_must(&h, "restore p --name b --paused");
     host_expect(&h, "paused", 1000, "show b");
+    host_must(&h, "snapshot create b never-ran");
+    host_must(&h, "restore never-ran --name c");
+    expect_healthy(&h, "c");
+    host_must(&h, "start d --kernel %%G/hello.elf --memory 32M --paused");
+    host_must(&h, "snapshot create d at-entry");
+    host_must(&h, "restore at-entry --name e");
+    expect_healthy(&h, "e");
     host_must(&h, "resume b");
     expect_healthy(&h, "b");
     host_must(&h, "reset b");
