@@ -208,10 +208,19 @@ static int start_thread(struct job *job, struct err *err)
     return rc ? err_sys(err, rc, "cannot start a job") : 0;
 }
 
+/* Only the loop adds, so there is room until it does. */
+static bool has_room(struct jobs *jobs)
+{
+    pthread_mutex_lock(&jobs->lock);
+    bool room = jobs->count < JOBS_MAX;
+    pthread_mutex_unlock(&jobs->lock);
+    return room;
+}
+
 static int start_job(struct jobs *jobs, int socket, struct err *err)
 {
     struct timeval patience = {.tv_sec = JOB_PATIENCE_S};
-    struct job *job = jobs->count < JOBS_MAX ? calloc(1, sizeof(*job)) : NULL;
+    struct job *job = has_room(jobs) ? calloc(1, sizeof(*job)) : NULL;
     if (!job)
         return err_set(err, EBUSY, "no room for another job");
     job->worker = jobs->worker;
