@@ -76,6 +76,18 @@ int fds_send(int socket, const void *frame, size_t len, const int *fd, unsigned 
     return 0;
 }
 
+int fds_send_message(int socket, const ProtobufCMessage *message, const int *fd, unsigned count,
+                     struct err *err)
+{
+    struct buf out;
+    buf_init(&out, FRAME_HEAD_BYTES + FRAME_BODY_MAX);
+    int rc = frame_pack(message, &out, err);
+    if (rc == 0)
+        rc = fds_send(socket, out.data, out.len, fd, count, err);
+    buf_fini(&out);
+    return rc;
+}
+
 static void keep_fds(struct msghdr *msg, struct fds *fds)
 {
     for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {

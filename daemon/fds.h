@@ -3,6 +3,7 @@
  */
 #pragma once
 
+#include <protobuf-c/protobuf-c.h>
 #include <stddef.h>
 
 #include "base/buf.h"
@@ -24,6 +25,10 @@ int fds_take(struct fds *fds, unsigned i);
 /* Sends one whole frame with descriptors (borrowed) on its first byte. */
 int fds_send(int socket, const void *frame, size_t len, const int *fd, unsigned count,
              struct err *err);
+
+/* Packs a message into a frame and sends it so. */
+int fds_send_message(int socket, const ProtobufCMessage *message, const int *fd, unsigned count,
+                     struct err *err);
 
 /* Receives one frame's body into `body` (emptied first), and the descriptors that came with it. */
 int fds_receive(int socket, struct buf *body, struct fds *fds, struct err *err);

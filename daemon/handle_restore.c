@@ -196,16 +196,10 @@ static void on_moved(struct tenant_watch *watch, bool removed)
 static Ferry__MachineConfig *copy_config(const Ferry__MachineConfig *from, const char *name,
                                          struct err *err)
 {
-    struct buf bytes;
-    Ferry__MachineConfig named = *from, *copy = NULL;
+    Ferry__MachineConfig named = *from;
     named.name = (char *)(uintptr_t)name;
     named.uuid = (ProtobufCBinaryData){0}; /* a machine of its own */
-    buf_init(&bytes, FRAME_BODY_MAX);
-    if (frame_pack(&named.base, &bytes, err) == 0)
-        copy = (Ferry__MachineConfig *)frame_unpack(&ferry__machine_config__descriptor,
-                                                    bytes.data + FRAME_HEAD_BYTES,
-                                                    bytes.len - FRAME_HEAD_BYTES, err);
-    buf_fini(&bytes);
+    Ferry__MachineConfig *copy = (Ferry__MachineConfig *)frame_copy(&named.base, err);
     if (copy && definition_complete(copy, err) < 0) {
         frame_free(&copy->base);
         copy = NULL;

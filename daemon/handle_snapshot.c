@@ -441,24 +441,15 @@ static int describe(struct snapshot_task *t, const struct tenant *tenant, struct
 {
     Ferry__SnapshotManifest m = FERRY__SNAPSHOT_MANIFEST__INIT;
     struct uuid uuid;
-    struct buf bytes;
-    int rc = uuid_make(&uuid, err);
+    if (uuid_make(&uuid, err) < 0)
+        return -err->code;
     m.name = t->name;
     m.uuid = (ProtobufCBinaryData){.data = uuid.bytes, .len = sizeof(uuid.bytes)};
     m.release = (char *)(uintptr_t)FERRY_VERSION;
     m.wall_ns = now_wall_ns();
     m.config = tenant->config;
-    buf_init(&bytes, FRAME_BODY_MAX);
-    if (rc == 0)
-        rc = frame_pack(&m.base, &bytes, err);
-    if (rc == 0) {
-        t->manifest = (Ferry__SnapshotManifest *)frame_unpack(&ferry__snapshot_manifest__descriptor,
-                                                              bytes.data + FRAME_HEAD_BYTES,
-                                                              bytes.len - FRAME_HEAD_BYTES, err);
-        rc = t->manifest ? 0 : -err->code;
-    }
-    buf_fini(&bytes);
-    return rc;
+    t->manifest = (Ferry__SnapshotManifest *)frame_copy(&m.base, err);
+    return t->manifest ? 0 : -err->code;
 }
 
 int handle_snapshot_create(struct request *rq, struct err *err)

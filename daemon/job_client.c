@@ -12,18 +12,6 @@
 #define HELLO_ID 1u
 #define JOB_ID 2u
 
-static int send_request(struct job_client *c, Ferry__WorkerRequest *request, const int *fds,
-                        unsigned count, struct err *err)
-{
-    struct buf out;
-    buf_init(&out, FRAME_HEAD_BYTES + FRAME_BODY_MAX);
-    int rc = frame_pack(&request->base, &out, err);
-    if (rc == 0)
-        rc = fds_send(c->fd, out.data, out.len, fds, count, err);
-    buf_fini(&out);
-    return rc;
-}
-
 static int say_hello(struct job_client *c, struct err *err)
 {
     Ferry__WorkerRequest request = FERRY__WORKER_REQUEST__INIT;
@@ -33,7 +21,7 @@ static int say_hello(struct job_client *c, struct err *err)
     request.id = HELLO_ID;
     request.body_case = FERRY__WORKER_REQUEST__BODY_HELLO;
     request.hello = &hello;
-    return send_request(c, &request, NULL, 0, err);
+    return fds_send_message(c->fd, &request.base, NULL, 0, err);
 }
 
 static int hear_hello(struct job_client *c, struct err *err)
@@ -58,7 +46,7 @@ int job_client_open(struct job_client *c, const struct root *root, const char *n
     rc = say_hello(c, err);
     if (rc == 0)
         rc = hear_hello(c, err);
-    return rc == 0 ? send_request(c, request, fds, count, err) : rc;
+    return rc == 0 ? fds_send_message(c->fd, &request->base, fds, count, err) : rc;
 }
 
 Ferry__WorkerReply *job_client_receive(struct job_client *c, struct err *err)

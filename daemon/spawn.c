@@ -200,18 +200,6 @@ int spawn_run(struct spawn *s, const char *worker, int dirfd, const char *name,
     return rc;
 }
 
-static int send_frame(int fd, const Ferry__WorkerRequest *request, const int *fds, size_t nfds,
-                      struct err *err)
-{
-    struct buf out;
-    buf_init(&out, FRAME_HEAD_BYTES + FRAME_BODY_MAX);
-    int rc = frame_pack(&request->base, &out, err);
-    if (rc == 0)
-        rc = fds_send(fd, out.data, out.len, fds, (unsigned)nfds, err);
-    buf_fini(&out);
-    return rc;
-}
-
 static int send_hello(int fd, struct err *err)
 {
     Ferry__WorkerHello hello = FERRY__WORKER_HELLO__INIT;
@@ -221,7 +209,7 @@ static int send_hello(int fd, struct err *err)
     request.id = HELLO_ID;
     request.body_case = FERRY__WORKER_REQUEST__BODY_HELLO;
     request.hello = &hello;
-    return send_frame(fd, &request, NULL, 0, err);
+    return fds_send_message(fd, &request.base, NULL, 0, err);
 }
 
 int spawn_send(struct spawn *s, const Ferry__MachineConfig *config, bool paused,
@@ -247,7 +235,7 @@ int spawn_send(struct spawn *s, const Ferry__MachineConfig *config, bool paused,
     }
     int rc = send_hello(s->socket, err);
     if (rc == 0)
-        rc = send_frame(s->socket, &request, fds, n, err);
+        rc = fds_send_message(s->socket, &request.base, fds, (unsigned)n, err);
     for (size_t i = 0; i < SPAWN_FILES; i++)
         clean_fd(&s->fds[i]);
     return rc;

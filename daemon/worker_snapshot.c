@@ -25,30 +25,6 @@ struct snapshot_job {
     uint64_t told_ns;
 };
 
-/* the image as a sink ------------------------------------------------------------------------- */
-
-static int sink_pages(void *ctx, uint64_t offset, const uint8_t *data, size_t bytes,
-                      struct err *err)
-{
-    return image_write_pages(ctx, offset, data, bytes, err);
-}
-
-static int sink_zero(void *ctx, uint64_t offset, uint64_t bytes, struct err *err)
-{
-    return image_write_zero(ctx, offset, bytes, err);
-}
-
-static int sink_state(void *ctx, const uint8_t *data, size_t bytes, struct err *err)
-{
-    return image_write_state(ctx, data, bytes, err);
-}
-
-static const struct page_sink_ops sink_ops = {
-    .pages = sink_pages,
-    .zero = sink_zero,
-    .state = sink_state,
-};
-
 /* progress ------------------------------------------------------------------------------------ */
 
 static void tell(struct snapshot_job *s, const char *stage, uint64_t done, uint64_t total,
@@ -92,8 +68,7 @@ static int begin_image(struct snapshot_job *s, int dirfd, struct err *err)
 
 static int capture(struct snapshot_job *s, struct err *err)
 {
-    struct page_sink sink = {
-        .ops = &sink_ops, .ctx = &s->image, .wants_zero_scan = true, .starts_zero = true};
+    struct page_sink sink = image_sink(&s->image);
     struct capture_options options = {
         .mode = CAPTURE_LIVE,
         .hold = s->ask->hold,

@@ -10,13 +10,7 @@
 
 int worker_start_send(int socket, const Ferry__WorkerReply *reply, struct err *err)
 {
-    struct buf out;
-    buf_init(&out, FRAME_HEAD_BYTES + FRAME_BODY_MAX);
-    int rc = frame_pack(&reply->base, &out, err);
-    if (rc == 0)
-        rc = fds_send(socket, out.data, out.len, NULL, 0, err);
-    buf_fini(&out);
-    return rc;
+    return fds_send_message(socket, &reply->base, NULL, 0, err);
 }
 
 int worker_start_reply(int socket, uint32_t id, const struct err *failure, struct err *err)

@@ -97,3 +97,15 @@ void frame_free(ProtobufCMessage *message)
     if (message)
         protobuf_c_message_free_unpacked(message, &allocator);
 }
+
+ProtobufCMessage *frame_copy(const ProtobufCMessage *message, struct err *err)
+{
+    struct buf bytes;
+    ProtobufCMessage *copy = NULL;
+    buf_init(&bytes, FRAME_HEAD_BYTES + FRAME_BODY_MAX);
+    if (frame_pack(message, &bytes, err) == 0)
+        copy = frame_unpack(message->descriptor, bytes.data + FRAME_HEAD_BYTES,
+                            bytes.len - FRAME_HEAD_BYTES, err);
+    buf_fini(&bytes);
+    return copy;
+}

@@ -40,3 +40,6 @@ ssize_t frame_body_size(const uint8_t head[FRAME_HEAD_BYTES], struct err *err);
 ProtobufCMessage *frame_unpack(const ProtobufCMessageDescriptor *type, const uint8_t *body,
                                size_t len, struct err *err);
 void frame_free(ProtobufCMessage *message);
+
+/* A copy of its own, freed with frame_free; NULL with a sentence as frame_unpack. */
+ProtobufCMessage *frame_copy(const ProtobufCMessage *message, struct err *err);
