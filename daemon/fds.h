@@ -3,11 +3,11 @@
  */
 #pragma once
 
-#include <protobuf-c/protobuf-c.h>
 #include <stddef.h>
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "proto/frame.h"
 
 #define FDS_MAX 32
 
