@@ -29,8 +29,10 @@ int handle_events(struct request *rq, struct err *err);
 int handle_console(struct request *rq, struct err *err);
 int handle_console_input(struct request *rq, struct err *err);
 
-/* handle_snapshot.c */
+/* handle_snapshot_create.c */
 int handle_snapshot_create(struct request *rq, struct err *err);
+
+/* handle_snapshot.c */
 int handle_snapshot_list(struct request *rq, struct err *err);
 int handle_snapshot_show(struct request *rq, struct err *err);
 int handle_snapshot_verify(struct request *rq, struct err *err);
