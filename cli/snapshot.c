@@ -109,7 +109,7 @@ static void json_summary(struct json *j, const Ferry__SnapshotSummary *s)
 {
     json_string(j, "name", s->name);
     json_string(j, "vm", s->vm);
-    vm_json_uuid(j, &s->uuid);
+    vm_json_uuid(j, "uuid", &s->uuid);
     json_time(j, "time", s->wall_ns);
     json_u64(j, "memory_bytes", s->ram_bytes);
     json_u64(j, "disk_bytes", s->disk_bytes);

@@ -23,7 +23,7 @@ const char *vm_uuid_text(const ProtobufCBinaryData *bytes, char text[UUID_TEXT_S
 /* The members of an open object, as docs/json.md lists them: those of a summary, `uuid`, `config`.
  */
 void vm_json_summary(struct json *j, const Ferry__VmSummary *summary);
-void vm_json_uuid(struct json *j, const ProtobufCBinaryData *bytes);
+void vm_json_uuid(struct json *j, const char *name, const ProtobufCBinaryData *bytes);
 void vm_json_config(struct json *j, const Ferry__MachineConfig *config);
 
 /* Renderers; `now` is the time of the host, since 1970. */

@@ -103,12 +103,14 @@ static void print_ending(FILE *out, const Ferry__Ending *e)
 
 int vm_print_detail(FILE *out, const Ferry__VmDetail *vm, uint64_t now_wall_ns, struct err *err)
 {
+    char generation[UUID_TEXT_SIZE];
     CLEAN(table_fini) struct table t;
     table_init(&t, pair_columns, 2);
     add_summary(&t, vm->summary, now_wall_ns);
     add_config(&t, vm->config);
     table_add(&t, "resets");
     table_addf(&t, "%" PRIu32, vm->resets);
+    table_add_pair(&t, "generation", vm_uuid_text(&vm->generation, generation));
     table_add_pair(&t, "definition", vm->definition_path);
     table_add_pair(&t, "log", vm->log_path);
     int rc = table_print(&t, out, err);
@@ -122,13 +124,13 @@ int vm_print_detail(FILE *out, const Ferry__VmDetail *vm, uint64_t now_wall_ns, 
     return 0;
 }
 
-void vm_json_uuid(struct json *j, const ProtobufCBinaryData *bytes)
+void vm_json_uuid(struct json *j, const char *name, const ProtobufCBinaryData *bytes)
 {
     char text[UUID_TEXT_SIZE];
     if (*vm_uuid_text(bytes, text))
-        json_string(j, "uuid", text);
+        json_string(j, name, text);
     else
-        json_null(j, "uuid");
+        json_null(j, name);
 }
 
 void vm_json_config(struct json *j, const Ferry__MachineConfig *c)
@@ -138,7 +140,7 @@ void vm_json_config(struct json *j, const Ferry__MachineConfig *c)
         return;
     }
     json_object(j, "config");
-    vm_json_uuid(j, &c->uuid);
+    vm_json_uuid(j, "uuid", &c->uuid);
     json_u64(j, "memory_bytes", c->memory_bytes);
     json_u64(j, "cpus", c->cpus);
     json_string(j, "cpu_profile", c->cpu_profile);
@@ -198,6 +200,7 @@ int vm_json_detail(FILE *out, const Ferry__VmDetail *vm, struct err *err)
     vm_json_config(&j, vm->config);
     json_ending(&j, vm->ending);
     json_u64(&j, "resets", vm->resets);
+    vm_json_uuid(&j, "generation", &vm->generation);
     json_string(&j, "log_tail", vm->log_tail);
     json_string(&j, "definition_path", vm->definition_path);
     json_string(&j, "log_path", vm->log_path);

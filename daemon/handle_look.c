@@ -97,6 +97,8 @@ int handle_show(struct request *rq, struct err *err)
     vm.config = t->config;
     vm.ending = t->ending;
     vm.resets = t->resets;
+    if (t->has_generation)
+        vm.generation = (ProtobufCBinaryData){sizeof(t->generation.bytes), t->generation.bytes};
     vm.log_tail = tail;
     vm.definition_path = definition;
     vm.log_path = log;

@@ -15,6 +15,7 @@
 #include "base/units.h"
 #include "daemon/worker.h"
 #include "daemon/worker_start.h"
+#include "daemon/worker_status.h"
 #include "proto/frame.h"
 
 #define EXIT_USAGE 2
@@ -73,8 +74,12 @@ static int begin(struct worker *w, const struct options *o, Ferry__WorkerRequest
     uint32_t id = request->id;
     if (request->body_case != FERRY__WORKER_REQUEST__BODY_START || !request->start->config)
         return err_set(err, EPROTO, "a worker begins with a hello and a start");
+    struct worker_status_storage storage;
+    Ferry__WorkerStatus status;
     int rc = worker_init(w, request->start, fds, err);
-    int sent = worker_start_reply(o->fd, id, rc < 0 ? err : NULL, rc < 0 ? &ignored : err);
+    if (rc == 0)
+        worker_status(w, &status, &storage);
+    int sent = worker_start_reply(o->fd, id, &status, rc < 0 ? err : NULL, rc < 0 ? &ignored : err);
     return rc < 0 ? rc : sent;
 }
 

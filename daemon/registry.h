@@ -25,6 +25,7 @@
 #include <sys/queue.h>
 
 #include "base/sm.h"
+#include "base/uuid.h"
 #include "daemon/events.h"
 #include "daemon/process.h"
 #include "daemon/root.h"
@@ -66,6 +67,8 @@ struct tenant {
     struct sm sm;
     uint64_t boot_wall_ns;
     uint32_t resets;
+    struct uuid generation; /* that its guest finds; valid with has_generation */
+    bool has_generation;
     bool transient;              /* being defined: forgotten when its first start fails */
     struct process process;      /* the worker's; pid 0 without one */
     struct tenant_run *run;      /* owned; NULL without a worker */

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/uuid.h"
 #include "daemon/fds.h"
 #include "daemon/record.h"
 #include "daemon/worker_link.h"
@@ -217,8 +218,13 @@ int spawn_send(struct spawn *s, const Ferry__MachineConfig *config, bool paused,
 {
     Ferry__WorkerStart start = FERRY__WORKER_START__INIT;
     Ferry__WorkerRequest request = FERRY__WORKER_REQUEST__INIT;
+    struct uuid generation;
     int fds[SPAWN_FILES + 1 + SPAWN_LAYERS_MAX];
     size_t n = 0;
+    int rc = uuid_make(&generation, err);
+    if (rc < 0)
+        return rc;
+    start.generation = (ProtobufCBinaryData){sizeof(generation.bytes), generation.bytes};
     start.config = (Ferry__MachineConfig *)config;
     start.paused = paused;
     request.id = SPAWN_START_ID;
@@ -233,7 +239,7 @@ int spawn_send(struct spawn *s, const Ferry__MachineConfig *config, bool paused,
         for (size_t i = 0; i < saved->message->files; i++)
             fds[n++] = saved->layers[i];
     }
-    int rc = send_hello(s->socket, err);
+    rc = send_hello(s->socket, err);
     if (rc == 0)
         rc = fds_send_message(s->socket, &request.base, fds, (unsigned)n, err);
     for (size_t i = 0; i < SPAWN_FILES; i++)

@@ -67,6 +67,9 @@ void tenant_apply(struct tenant *t, const Ferry__WorkerStatus *status)
     run->said = status->state;
     t->boot_wall_ns = status->boot_wall_ns;
     t->resets = status->resets;
+    t->has_generation = status->generation.len == sizeof(t->generation.bytes);
+    if (t->has_generation)
+        memcpy(t->generation.bytes, status->generation.data, sizeof(t->generation.bytes));
     if (run->killing)
         return;
     if (status->ending && status->ending->kind != FERRY__END_KIND__END_NONE)
@@ -163,6 +166,7 @@ int tenant_start(struct daemon *d, struct tenant *t, bool paused, const struct s
     t->gone_code = 0;
     t->resets = 0;
     t->boot_wall_ns = 0;
+    t->has_generation = false;
     tenant_move(t, FERRY__VM_STATE__VM_STARTING, "");
     hand_over(t, &s, paused, saved);
     return 0;

@@ -88,6 +88,7 @@ static void finish(struct tenant_run *run)
     if (root_remove_run(t->registry->root, t->name, &err) < 0)
         log_warn("%s: %s", t->name, err.text);
     t->boot_wall_ns = 0;
+    t->has_generation = false;
     snprintf(text, sizeof(text), "%s", tenant_ending_text(t));
     tenant_move(t, to, text);
     forget_transient(t);

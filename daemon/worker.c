@@ -323,19 +323,34 @@ void worker_quit(struct worker *w)
     end(w);
 }
 
+/* 1 when there is one. */
+static int take_generation(const Ferry__WorkerStart *start, struct uuid *to, struct err *err)
+{
+    const ProtobufCBinaryData *from = &start->generation;
+    if (from->len && from->len != sizeof(to->bytes))
+        return err_set(err, EINVAL, "the generation has %zu bytes, not %zu", from->len,
+                       sizeof(to->bytes));
+    if (from->len)
+        memcpy(to->bytes, from->data, sizeof(to->bytes));
+    return from->len > 0;
+}
+
 static int build_first(struct worker *w, const Ferry__WorkerStart *start, struct fds *fds,
                        unsigned at, struct err *err)
 {
     struct plan plan = make_plan(w);
     struct restore restore = {0};
-    int rc = 0;
-    if (start->restore) {
+    struct uuid generation;
+    int rc = take_generation(start, &generation, err);
+    if (rc > 0)
+        plan.config.generation = &generation;
+    if (rc >= 0 && start->restore) {
         rc = worker_restore_open(&restore, start->restore, fds, at, err);
         plan.config.saved = &restore.saved;
         w->saved_fd = rc == 0 && start->restore->files == 1 ? fds_take(fds, at + 1) : -1;
         w->pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
     }
-    if (rc == 0)
+    if (rc >= 0)
         w->machine = machine_new(&plan.config, &plan.host, err);
     worker_restore_close(&restore);
     return rc < 0 || !w->machine ? -err->code : 0;

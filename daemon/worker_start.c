@@ -13,7 +13,8 @@ int worker_start_send(int socket, const Ferry__WorkerReply *reply, struct err *e
     return fds_send_message(socket, &reply->base, NULL, 0, err);
 }
 
-int worker_start_reply(int socket, uint32_t id, const struct err *failure, struct err *err)
+int worker_start_reply(int socket, uint32_t id, Ferry__WorkerStatus *status,
+                       const struct err *failure, struct err *err)
 {
     Ferry__WorkerReply reply = FERRY__WORKER_REPLY__INIT;
     struct err clean;
@@ -23,6 +24,9 @@ int worker_start_reply(int socket, uint32_t id, const struct err *failure, struc
         utf8_clean(clean.text);
         reply.code = (uint32_t)clean.code;
         reply.error = clean.text;
+    } else if (status) {
+        reply.body_case = FERRY__WORKER_REPLY__BODY_STATUS;
+        reply.status = status;
     }
     return worker_start_send(socket, &reply, err);
 }
@@ -35,7 +39,7 @@ static int answer_hello(int socket, const char *name, const Ferry__WorkerRequest
     int rc = worker_negotiate(r->hello, &ours, err);
     if (rc < 0) {
         struct err ignored; /* the refusal itself is what is reported */
-        worker_start_reply(socket, r->id, err, &ignored);
+        worker_start_reply(socket, r->id, NULL, err, &ignored);
         return rc;
     }
     ours.vm_name = (char *)(uintptr_t)name;

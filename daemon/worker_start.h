@@ -12,8 +12,10 @@
 int worker_start_receive(int socket, const char *name, Ferry__WorkerRequest **request,
                          struct fds *fds, struct err *err);
 
-/* Answers the start request: with failure's sentence, or with success when failure is NULL. */
-int worker_start_reply(int socket, uint32_t id, const struct err *failure, struct err *err);
+/* Answers the start request: with failure's sentence, or when failure is NULL with the status that
+ * the guest begins with. */
+int worker_start_reply(int socket, uint32_t id, Ferry__WorkerStatus *status,
+                       const struct err *failure, struct err *err);
 
 /* Sends any reply on a blocking socket. */
 int worker_start_send(int socket, const Ferry__WorkerReply *reply, struct err *err);

@@ -12,6 +12,11 @@ void worker_status(struct worker *w, Ferry__WorkerStatus *status,
     status->resets = w->resets;
     status->uuid = w->config->uuid;
     status->pid = (uint32_t)getpid();
+    if (w->machine) {
+        storage->generation = machine_generation(w->machine);
+        status->generation =
+            (ProtobufCBinaryData){sizeof(storage->generation.bytes), storage->generation.bytes};
+    }
     if (w->ending_wall_ns) {
         ending_from_report(&storage->ending, &w->ending, w->ending_wall_ns);
         status->ending = &storage->ending.message;

@@ -7,6 +7,7 @@
 /* What a filled Ferry__WorkerStatus points to. */
 struct worker_status_storage {
     struct ending ending;
+    struct uuid generation;
 };
 
 void worker_status(struct worker *w, Ferry__WorkerStatus *status,

@@ -15,6 +15,7 @@ static unsigned nr_apic_ids;
 static uint16_t pm_event = 0x600, pm_control = 0x604;
 static uint8_t s5 = 5;
 static uint64_t sleep_register;
+static const uint8_t *dsdt;
 
 static uint16_t get16(const void *p)
 {
@@ -54,6 +55,7 @@ static void read_dsdt(const uint8_t *t)
 {
     uint32_t length = get32(t + 4);
 
+    dsdt = t;
     for (uint32_t i = 36; i + 9 < length; i++) {
         const uint8_t *p = t + i;
 
@@ -132,4 +134,47 @@ uint8_t acpi_s5(void)
 uint64_t acpi_sleep_register(void)
 {
     return sleep_register;
+}
+
+/* The first place behind `from` with these bytes, of which the DSDT has no others; NULL. */
+static const uint8_t *find(const uint8_t *from, const void *bytes, uint32_t n)
+{
+    const uint8_t *end = dsdt + get32(dsdt + 4);
+
+    for (; from && from + n <= end; from++)
+        if (!memcmp(from, bytes, n))
+            return from;
+    return NULL;
+}
+
+/* An integer of AML; *p moves behind it. */
+static uint64_t take_integer(const uint8_t **p)
+{
+    uint8_t op = *(*p)++;
+    unsigned bytes = op == 0x0a ? 1 : op == 0x0b ? 2 : op == 0x0c ? 4 : op == 0x0e ? 8 : 0;
+    uint64_t value = bytes ? 0 : op; /* Zero, One */
+
+    for (unsigned i = 0; i < bytes; i++)
+        value |= (uint64_t) * (*p)++ << 8 * i;
+    return value;
+}
+
+/*
+ * Of a device with _CID "VM_Gen_Counter" Name(ADDR, Package() {low, high}); behind it the generic
+ * event device, whose first resource is an extended interrupt descriptor.
+ */
+bool acpi_generation(uint64_t *addr, unsigned *pin)
+{
+    const uint8_t *p = dsdt ? find(dsdt, "VM_Gen_Counter", 15) : NULL, *event;
+
+    p = p ? find(p, "ADDR\x12", 5) : NULL;
+    event = p ? find(p, "ACPI0013", 9) : NULL;
+    event = event ? find(event, "\x89\x06\x00", 3) : NULL;
+    if (!event)
+        return false;
+    p += 5 + (p[5] >> 6) + 2; /* over the length of the package and the count */
+    *addr = take_integer(&p);
+    *addr |= take_integer(&p) << 32;
+    *pin = get32(event + 5);
+    return true;
 }

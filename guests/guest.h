@@ -182,6 +182,8 @@ uint16_t acpi_pm_event(void);
 uint16_t acpi_pm_control(void);
 uint8_t acpi_s5(void);
 uint64_t acpi_sleep_register(void); /* of a machine without PM1, else 0 */
+/* Where the generation is and which pin of the IOAPIC tells of its change; false without one. */
+bool acpi_generation(uint64_t *addr, unsigned *pin);
 
 bool power_button(void); /* pressed since the last call */
 void power_off(void) __attribute__((noreturn));

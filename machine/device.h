@@ -18,6 +18,7 @@
 
 struct timer_set;
 struct console;
+struct uuid;
 
 /* A level- or edge-triggered line into the interrupt controllers. [any] */
 struct irq_sink {
@@ -42,16 +43,20 @@ struct device_env {
     struct bus *pio, *mmio; /* borrowed; filled during init only */
     struct irq_sink irq;
     struct request_sink request;
-    struct mem *mem;           /* borrowed */
-    struct timer_set *timers;  /* borrowed; the I/O thread's */
-    struct console *console;   /* borrowed; what the serial port talks to */
-    uint64_t (*wall_ns)(void); /* nanoseconds since 1970: the RTC's host clock */
+    struct mem *mem;               /* borrowed */
+    struct timer_set *timers;      /* borrowed; the I/O thread's */
+    struct console *console;       /* borrowed; what the serial port talks to */
+    uint64_t (*wall_ns)(void);     /* nanoseconds since 1970: the RTC's host clock */
+    const struct uuid *generation; /* borrowed during init; NULL: the device draws one */
 };
 
 struct device_type {
     const char *name;               /* stable: it names the state section */
     size_t size;                    /* of the device's struct, which is zeroed before init */
     const struct state_desc *state; /* NULL: nothing to save */
+    /* A saved machine may lack it and then keeps its power-on values, and a reader that does not
+     * know it passes it over: for what came later than the first format. */
+    bool optional;
     /* Wires the device: bus ranges, timers, lock. Power-on values. The env outlives the device. */
     int (*init)(void *dev, const struct device_env *env, struct err *err);
     void (*fini)(void *dev); /* may be NULL */

@@ -21,6 +21,7 @@
 /* GSIs. */
 #define LAYOUT_I8042_GSI 1
 #define LAYOUT_SERIAL_GSI 4
+#define LAYOUT_VMGENID_GSI 5
 #define LAYOUT_RTC_GSI 8
 #define LAYOUT_SCI_GSI 9 /* level, active high in the MADT */
 
@@ -37,7 +38,8 @@
 #define LAYOUT_BOOT_PAGES 0x9000u /* page tables of the 64-bit Linux entry */
 #define LAYOUT_CMDLINE 0x20000u
 #define LAYOUT_CMDLINE_MAX 2048u
-#define LAYOUT_LOW_END 0x9fc00u  /* conventional memory; then the EBDA */
-#define LAYOUT_ACPI_GPA 0xe0000u /* RSDP first, the tables behind it */
+#define LAYOUT_LOW_END 0x9fc00u     /* conventional memory; then the EBDA */
+#define LAYOUT_ACPI_GPA 0xe0000u    /* RSDP first, the tables behind it */
+#define LAYOUT_VMGENID_GPA 0xff000u /* a page of its own behind them: 16 bytes */
 #define LAYOUT_ACPI_END 0x100000u
 #define LAYOUT_HIGH_LOAD 0x100000u

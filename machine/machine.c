@@ -14,6 +14,7 @@
 #include "machine/cpu_profile.h"
 #include "machine/devices/acpi_pm.h"
 #include "machine/devices/devices.h"
+#include "machine/devices/vmgenid.h"
 #include "machine/dirty.h"
 #include "machine/io.h"
 #include "machine/state.h"
@@ -72,7 +73,7 @@ static int check_config(const struct machine_config *config, const struct kvm *k
     return 0;
 }
 
-static int make_devices(struct machine *m, struct err *err)
+static int make_devices(struct machine *m, const struct uuid *generation, struct err *err)
 {
     struct device_env env = {
         .pio = &m->pio,
@@ -83,6 +84,7 @@ static int make_devices(struct machine *m, struct err *err)
         .timers = &m->io.timers,
         .console = m->host.console,
         .wall_ns = now_wall_ns,
+        .generation = generation,
     };
     int rc = devices_init(&m->devices, &env, err);
     m->has_devices = rc == 0;
@@ -181,8 +183,12 @@ static int make_memory(struct machine *m, const struct machine_config *config, s
 static int give_life(struct machine *m, const struct machine_config *config, struct err *err)
 {
     const struct machine_saved *saved = config->saved;
-    return saved ? state_load(m, saved->state, saved->clock, NULL, err)
-                 : load_kernel(m, config, err);
+    if (!saved)
+        return load_kernel(m, config, err);
+    int rc = state_load(m, saved->state, saved->clock, NULL, err);
+    if (rc == 0 && config->generation)
+        vmgenid_renew(devices_find(&m->devices, vmgenid_type.name), config->generation);
+    return rc;
 }
 
 static int start_threads(struct machine *m, struct err *err)
@@ -212,7 +218,7 @@ static int build(struct machine *m, const struct machine_config *config, struct 
         rc = io_init(&m->io, err);
     if (rc == 0) {
         m->has_io = true;
-        rc = make_devices(m, err);
+        rc = make_devices(m, config->generation, err);
     }
     if (rc == 0)
         rc = start_io(m, err);
@@ -364,6 +370,11 @@ unsigned machine_cpus(const struct machine *m)
 struct vcpu *machine_vcpu(struct machine *m, unsigned index)
 {
     return &m->vcpus[index];
+}
+
+struct uuid machine_generation(const struct machine *m)
+{
+    return vmgenid_get(devices_find(&m->devices, vmgenid_type.name));
 }
 
 int machine_clock(const struct machine *m, struct vm_clock *clock, struct err *err)

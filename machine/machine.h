@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include "base/uuid.h"
 #include "machine/clock.h"
 #include "machine/console.h"
 #include "machine/counters.h"
@@ -22,6 +23,9 @@ struct machine_config {
     const char *cpu_profile, *cmdline; /* borrowed during machine_new */
     int kernel_fd, initrd_fd;          /* borrowed during machine_new; initrd -1 for none */
     const struct machine_saved *saved; /* borrowed during machine_new; NULL: boot the kernel */
+    /* Borrowed during machine_new. The guest's generation: that of one that boots, a new one for
+     * one that goes on. NULL: drawn, or the saved one is kept. */
+    const struct uuid *generation;
 };
 
 /* A state to go on from, instead of the kernel's entry. */
@@ -68,6 +72,9 @@ struct devices *machine_devices(struct machine *m);
 struct dirty *machine_dirty(struct machine *m);
 unsigned machine_cpus(const struct machine *m);
 struct vcpu *machine_vcpu(struct machine *m, unsigned index);
+
+/* What the guest finds as its generation (devices/vmgenid.c). [loop] */
+struct uuid machine_generation(const struct machine *m);
 
 /* The guest's clock as it was when the machine came to stand last; -EINVAL when KVM gave none. */
 int machine_clock(const struct machine *m, struct vm_clock *clock, struct err *err);

@@ -126,6 +126,42 @@ static void add_device(struct aml *aml, const char *name, const char *id, uint16
     aml_close(aml);
 }
 
+/* The address of the generation is told as Microsoft's specification wants it; its change comes as
+ * an interrupt of the generic event device, which needs no general purpose events of its own. */
+static void add_generation(struct aml *aml)
+{
+    aml_open_device(aml, "VGEN");
+    aml_name(aml, "_HID");
+    aml_string(aml, "FERY0001");
+    aml_name(aml, "_CID");
+    aml_string(aml, "VM_Gen_Counter");
+    aml_name(aml, "_DDN");
+    aml_string(aml, "VM_Gen_Counter");
+    aml_name(aml, "ADDR");
+    aml_open_package(aml, 2);
+    aml_integer(aml, LAYOUT_VMGENID_GPA);
+    aml_integer(aml, 0);
+    aml_close(aml);
+    aml_close(aml);
+}
+
+static void add_events(struct aml *aml)
+{
+    aml_open_device(aml, "GED_");
+    aml_name(aml, "_HID");
+    aml_string(aml, "ACPI0013");
+    aml_name(aml, "_UID");
+    aml_integer(aml, 0);
+    aml_name(aml, "_CRS");
+    aml_edge_interrupt(aml, LAYOUT_VMGENID_GSI);
+    aml_open_method(aml, "_EVT", 1);
+    aml_open_if_arg0_is(aml, LAYOUT_VMGENID_GSI);
+    aml_notify(aml, "VGEN", 0x80);
+    aml_close(aml);
+    aml_close(aml);
+    aml_close(aml);
+}
+
 static int add_dsdt(struct acpi *acpi, struct err *err)
 {
     struct aml aml;
@@ -142,6 +178,8 @@ static int add_dsdt(struct acpi *acpi, struct err *err)
     aml_open_scope(&aml, "_SB_");
     add_device(&aml, "COM1", "PNP0501", LAYOUT_SERIAL_PORT, 8, LAYOUT_SERIAL_GSI);
     add_device(&aml, "RTC_", "PNP0B00", LAYOUT_RTC_PORT, 2, LAYOUT_RTC_GSI);
+    add_generation(&aml);
+    add_events(&aml);
     aml_close(&aml);
     if (aml_end(&aml) < 0)
         return out_of_room(err);
@@ -290,7 +328,7 @@ int acpi_write(struct mem *mem, unsigned cpus, struct err *err)
     struct acpi acpi = {0};
     if (cpus == 0 || cpus > ACPI_CPUS_MAX)
         return err_set(err, EINVAL, "number of vCPUs is %u, not 1 to %u", cpus, ACPI_CPUS_MAX);
-    buf_init(&acpi.out, LAYOUT_ACPI_END - LAYOUT_ACPI_GPA);
+    buf_init(&acpi.out, LAYOUT_VMGENID_GPA - LAYOUT_ACPI_GPA);
     int rc = build(&acpi, cpus, err);
     if (rc == 0)
         rc = mem_write(mem, LAYOUT_ACPI_GPA, acpi.out.data, acpi.out.len, err);

@@ -8,21 +8,31 @@
 
 #include <string.h>
 
+#include "base/le.h"
+
 #define OP_NAME 0x08
 #define OP_BYTE 0x0a
 #define OP_WORD 0x0b
 #define OP_DWORD 0x0c
+#define OP_STRING 0x0d
 #define OP_QWORD 0x0e
 #define OP_SCOPE 0x10
 #define OP_BUFFER 0x11
 #define OP_PACKAGE 0x12
+#define OP_METHOD 0x14
 #define OP_EXTENDED 0x5b
-#define OP_DEVICE 0x82
+#define OP_ARG0 0x68
+#define OP_DEVICE 0x82 /* extended */
+#define OP_NOTIFY 0x86
+#define OP_EQUAL 0x93
+#define OP_IF 0xa0
 #define ROOT_CHAR 0x5c
 
 #define RESOURCE_IO 0x47
 #define RESOURCE_IRQ 0x22
 #define RESOURCE_END 0x79
+#define RESOURCE_INTERRUPT 0x89 /* of any GSI, not only the 16 of a PC */
+#define INTERRUPT_CONSUMER_EDGE_HIGH 0x03
 #define IO_DECODE16 1
 
 static void put(struct aml *aml, const void *data, size_t len)
@@ -71,6 +81,23 @@ void aml_open_package(struct aml *aml, uint8_t count)
     put_le(aml, OP_PACKAGE, 1);
     open_here(aml);
     put_le(aml, count, 1);
+}
+
+void aml_open_method(struct aml *aml, const char *segment, unsigned args)
+{
+    put_le(aml, OP_METHOD, 1);
+    open_here(aml);
+    put(aml, segment, 4);
+    put_le(aml, args, 1);
+}
+
+void aml_open_if_arg0_is(struct aml *aml, uint64_t value)
+{
+    put_le(aml, OP_IF, 1);
+    open_here(aml);
+    put_le(aml, OP_EQUAL, 1);
+    put_le(aml, OP_ARG0, 1);
+    aml_integer(aml, value);
 }
 
 /* One byte holds 6 bits of length; else the first holds 4 and how many follow, of 8 bits each. */
@@ -146,6 +173,21 @@ void aml_eisa_id(struct aml *aml, const char *id)
     put_le(aml, __builtin_bswap32(value), 4);
 }
 
+void aml_string(struct aml *aml, const char *text)
+{
+    put_le(aml, OP_STRING, 1);
+    put(aml, text, strlen(text) + 1);
+}
+
+static void put_resources(struct aml *aml, const uint8_t *bytes, size_t len)
+{
+    put_le(aml, OP_BUFFER, 1);
+    open_here(aml);
+    aml_integer(aml, len);
+    put(aml, bytes, len);
+    aml_close(aml);
+}
+
 void aml_port_and_irq(struct aml *aml, uint16_t port, uint8_t count, unsigned irq)
 {
     uint16_t mask = (uint16_t)(1u << irq);
@@ -153,11 +195,22 @@ void aml_port_and_irq(struct aml *aml, uint16_t port, uint8_t count, unsigned ir
     const uint8_t bytes[] = {
         RESOURCE_IO,   IO_DECODE16,          low,          high, low, high, 1, count, RESOURCE_IRQ,
         (uint8_t)mask, (uint8_t)(mask >> 8), RESOURCE_END, 0};
-    put_le(aml, OP_BUFFER, 1);
-    open_here(aml);
-    aml_integer(aml, sizeof(bytes));
-    put(aml, bytes, sizeof(bytes));
-    aml_close(aml);
+    put_resources(aml, bytes, sizeof(bytes));
+}
+
+void aml_edge_interrupt(struct aml *aml, uint32_t gsi)
+{
+    uint8_t bytes[] = {RESOURCE_INTERRUPT, 6, 0, INTERRUPT_CONSUMER_EDGE_HIGH, 1, 0, 0, 0, 0,
+                       RESOURCE_END,       0};
+    le_put(bytes + 5, gsi, 4);
+    put_resources(aml, bytes, sizeof(bytes));
+}
+
+void aml_notify(struct aml *aml, const char *segment, uint8_t value)
+{
+    put_le(aml, OP_NOTIFY, 1);
+    put(aml, segment, 4);
+    aml_integer(aml, value);
 }
 
 int aml_end(const struct aml *aml)

@@ -10,13 +10,12 @@
 #include "machine/devices/i8042.h"
 #include "machine/devices/rtc.h"
 #include "machine/devices/serial.h"
+#include "machine/devices/vmgenid.h"
 
-/* The order is the order of building and of the state sections. */
+/* The order is the order of building and of the state sections; one that is not optional stands
+ * last, so that no state is cut off before its end unseen. */
 const struct device_type *const devices_table[] = {
-    &serial_type,
-    &rtc_type,
-    &i8042_type,
-    &acpi_pm_type,
+    &serial_type, &rtc_type, &i8042_type, &vmgenid_type, &acpi_pm_type,
 };
 const unsigned devices_count = sizeof(devices_table) / sizeof(devices_table[0]);
 _Static_assert(sizeof(devices_table) / sizeof(devices_table[0]) <= DEVICES_MAX, "too many devices");
@@ -93,7 +92,8 @@ int devices_sections(struct devices *d, struct section_set *set, struct err *err
     int rc = 0;
     for (unsigned i = 0; rc == 0 && i < d->count; i++)
         if (d->table[i]->state)
-            rc = section_set_add(set, d->table[i]->state, 0, SECTION_CRITICAL, d->slots[i], err);
+            rc = section_set_add(set, d->table[i]->state, 0,
+                                 d->table[i]->optional ? 0 : SECTION_CRITICAL, d->slots[i], err);
     return rc;
 }
 

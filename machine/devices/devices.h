@@ -43,8 +43,8 @@ void devices_resume(struct devices *d);
 /* What the reset line does, while quiesced. Memory, vCPUs and KVM's chips are the machine's. */
 void devices_reset(struct devices *d);
 
-/* Adds a critical section for each device that has state. The set is the machine's: devices stand
- * in it beside vCPUs and the rest. */
+/* Adds a section for each device that has state, critical unless the type is optional. The set is
+ * the machine's: devices stand in it beside vCPUs and the rest. */
 int devices_sections(struct devices *d, struct section_set *set, struct err *err);
 
 /* All devices by themselves, while quiesced. A failed load leaves them half filled: drop them. */

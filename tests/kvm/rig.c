@@ -10,10 +10,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
+
+#include "machine/state.h"
 
 #define RIG_MEMORY (128ull << 20)
 
@@ -87,6 +90,7 @@ void rig_start(struct rig *r, const struct rig_options *o)
         .cmdline = o->cmdline ? o->cmdline : "",
         .kernel_fd = r->kernel_fd,
         .initrd_fd = -1,
+        .generation = o->generation,
     };
     r->host = (struct machine_host){.kvm = &r->kvm,
                                     .console = &r->console,
@@ -97,6 +101,7 @@ void rig_start(struct rig *r, const struct rig_options *o)
         console_init(&r->console, &console_ops, r, &err) < 0 ||
         !(r->machine = machine_new(&r->config, &r->host, &err)))
         fail_msg("%s", err.text);
+    r->config.generation = NULL;
     machine_resume(r->machine);
 }
 
@@ -117,6 +122,36 @@ void rig_reset(struct rig *r)
     if (!r->machine)
         fail_msg("%s", err.text);
     machine_resume(r->machine);
+}
+
+void rig_save(struct rig *r, struct buf *state)
+{
+    struct err err = {0};
+    buf_init(state, STATE_BYTES_MAX);
+    if (state_save(r->machine, state, &err) < 0)
+        fail_msg("save: %s", err.text);
+}
+
+void rig_move(struct rig *r, const struct buf *state, enum clock_policy policy)
+{
+    struct err err = {0};
+    struct mem *mem = machine_mem(r->machine);
+    int fd = memfd_create("moved", MFD_CLOEXEC);
+    assert_int_equal(ftruncate(fd, (off_t)mem->size), 0);
+    assert_int_equal(pwrite(fd, mem->base, mem->size, 0), mem->size);
+    struct mem_extent whole = {.offset = 0, .bytes = mem->size, .fd = fd, .at = 0};
+    struct machine_saved saved = {.extents = &whole,
+                                  .count = 1,
+                                  .state = {.at = state->data, .left = state->len},
+                                  .clock = policy};
+    struct machine_config config = r->config;
+    config.saved = &saved;
+    struct machine *fresh = machine_new(&config, &r->host, &err);
+    if (!fresh)
+        fail_msg("%s", err.text);
+    close(fd);
+    machine_free(r->machine);
+    r->machine = fresh;
 }
 
 char *rig_console(struct rig *r)

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 
+#include "base/buf.h"
 #include "machine/machine.h"
 
 struct rig {
@@ -27,6 +28,7 @@ struct rig_options {
     const char *guest, *cmdline, *cpu_profile; /* profile NULL: host */
     unsigned cpus;                             /* 0: 1 */
     uint64_t memory_bytes;                     /* 0: 128 MiB */
+    const struct uuid *generation;             /* NULL: drawn; of this machine alone */
 };
 
 /* cmocka setup for a group: skips all of it, with the reason, where KVM cannot be used. */
@@ -45,6 +47,13 @@ void rig_expect(struct rig *r, uint64_t *offset, const char *text, unsigned time
 
 /* Waits until the guest stopped by itself; fails the test when the time is over. */
 const struct report *rig_expect_stopped(struct rig *r, unsigned timeout_ms);
+
+/* State of the paused machine; `state` is initialized here. */
+void rig_save(struct rig *r, struct buf *state);
+
+/* A new machine, paused, with the old one's memory (as a file, mapped) and this state; the old one
+ * is dropped. Its generation is r->config's, or kept. */
+void rig_move(struct rig *r, const struct buf *state, enum clock_policy policy);
 
 /* All that is on the console; freed by the caller. */
 char *rig_console(struct rig *r);

@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -24,37 +23,6 @@
 static int cycles(void)
 {
     return getenv("FERRY_LONG") ? CYCLES_LONG : CYCLES;
-}
-
-static void save(struct rig *r, struct buf *state)
-{
-    struct err err = {0};
-    buf_init(state, STATE_BYTES_MAX);
-    if (state_save(r->machine, state, &err) < 0)
-        fail_msg("save: %s", err.text);
-}
-
-/* A new machine with the old one's memory (as a file, mapped) and state; the old one is dropped. */
-static void move_to_new_machine(struct rig *r, const struct buf *state, enum clock_policy policy)
-{
-    struct err err = {0};
-    struct mem *mem = machine_mem(r->machine);
-    int fd = memfd_create("moved", MFD_CLOEXEC);
-    assert_int_equal(ftruncate(fd, (off_t)mem->size), 0);
-    assert_int_equal(pwrite(fd, mem->base, mem->size, 0), mem->size);
-    struct mem_extent whole = {.offset = 0, .bytes = mem->size, .fd = fd, .at = 0};
-    struct machine_saved saved = {.extents = &whole,
-                                  .count = 1,
-                                  .state = {.at = state->data, .left = state->len},
-                                  .clock = policy};
-    struct machine_config config = r->config;
-    config.saved = &saved;
-    struct machine *fresh = machine_new(&config, &r->host, &err);
-    if (!fresh)
-        fail_msg("%s", err.text);
-    close(fd);
-    machine_free(r->machine);
-    r->machine = fresh;
 }
 
 static void wait_us(unsigned us)
@@ -82,8 +50,8 @@ static void survives_moves(void **state)
         struct buf bytes;
         wait_us(1 + (unsigned)rand_r(&seed) % 15000);
         machine_pause(rig.machine);
-        save(&rig, &bytes);
-        move_to_new_machine(&rig, &bytes, g->policy);
+        rig_save(&rig, &bytes);
+        rig_move(&rig, &bytes, g->policy);
         buf_fini(&bytes);
         machine_resume(rig.machine);
     }
@@ -103,14 +71,14 @@ static void same_bytes(void **state)
     rig_expect(&rig, NULL, "errors=0", 20000);
     for (int i = 0; i < 5; i++) {
         machine_pause(rig.machine);
-        save(&rig, &first);
-        save(&rig, &second);
+        rig_save(&rig, &first);
+        rig_save(&rig, &second);
         assert_int_equal(first.len, second.len);
         buf_fini(&second);
-        move_to_new_machine(&rig, &first, CLOCK_FREEZE);
+        rig_move(&rig, &first, CLOCK_FREEZE);
         machine_resume(rig.machine);
         machine_pause(rig.machine);
-        save(&rig, &second);
+        rig_save(&rig, &second);
         assert_int_equal(first.len, second.len);
         machine_resume(rig.machine);
         wait_us(20000);
@@ -131,7 +99,7 @@ static void damage_is_refused(void **state)
     rig_start(&rig, &(struct rig_options){.guest = "hello", .memory_bytes = 32ull << 20});
     rig_expect(&rig, NULL, "count=1", 20000);
     machine_pause(rig.machine);
-    save(&rig, &bytes);
+    rig_save(&rig, &bytes);
     for (int i = 0; i < 400; i++) {
         size_t at = (size_t)rand_r(&seed) % bytes.len;
         uint8_t mask = (uint8_t)(1u << rand_r(&seed) % 8);

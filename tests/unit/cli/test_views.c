@@ -41,6 +41,8 @@ static Ferry__VmSummary make_summary(const char *name, Ferry__VmState state)
 static void make_machine(struct machine *m)
 {
     static uint8_t uuid[16] = {0x12, 0x34, 0x56, 0x78}, code[3] = {0x0f, 0x0b, 0x90};
+    static uint8_t generation[] = {0x00, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77,
+                                   0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff};
     m->summary = make_summary("web", FERRY__VM_STATE__VM_FAILED);
     m->summary.reason = (char *)"triple fault";
     m->summary.pid = 4711;
@@ -80,6 +82,7 @@ static void make_machine(struct machine *m)
     m->detail.config = &m->config;
     m->detail.ending = &m->ending;
     m->detail.resets = 3;
+    m->detail.generation = (ProtobufCBinaryData){sizeof(generation), generation};
     m->detail.log_tail = (char *)"one\ntwo\n";
     m->detail.log_path = (char *)"/var/lib/ferry/vms/web/log";
 }
@@ -143,19 +146,20 @@ static void a_vm_is_shown_with_its_fault(void **state)
     assert_int_equal(vm_print_detail(printed_begin(&p), &m.detail, BOOT + 61 * SECOND, &err), 0);
     assert_printed(
         &p,
-        "name     web\n"
-        "state    failed\n"
-        "reason   triple fault\n"
-        "cpus     2\n"
-        "memory   512M\n"
-        "uptime   1m 1s\n"
-        "pid      4711\n"
-        "uuid     12345678-0000-0000-0000-000000000000\n"
-        "cpu      host\n"
-        "kernel   /boot/web.elf\n"
-        "cmdline  rate=1 \"x\"\n"
-        "resets   3\n"
-        "log      /var/lib/ferry/vms/web/log\n"
+        "name        web\n"
+        "state       failed\n"
+        "reason      triple fault\n"
+        "cpus        2\n"
+        "memory      512M\n"
+        "uptime      1m 1s\n"
+        "pid         4711\n"
+        "uuid        12345678-0000-0000-0000-000000000000\n"
+        "cpu         host\n"
+        "kernel      /boot/web.elf\n"
+        "cmdline     rate=1 \"x\"\n"
+        "resets      3\n"
+        "generation  00112233-4455-6677-8899-aabbccddeeff\n"
+        "log         /var/lib/ferry/vms/web/log\n"
         "\n"
         "ended 2001-09-09 01:46:45: triple-fault: processor 1 met a triple fault\n"
         "  cpu 1\n"
@@ -192,7 +196,9 @@ static void a_vm_is_json_with_its_fault(void **state)
         "\"cpu\":{\"cpu\":1,\"rip\":\"0x100042\",\"rflags\":\"0x46\",\"rax\":\"0x0\","
         "\"rbx\":\"0x1111\",\"cr0\":\"0x80000011\",\"cr2\":\"0x0\",\"cr3\":\"0x0\",\"cr4\":\"0x0\","
         "\"efer\":\"0x500\",\"cs\":\"0x8\",\"ss\":\"0x0\",\"code\":\"0f0b90\",\"suberror\":1,"
-        "\"data\":[\"0x7\"]}},\"resets\":3,\"log_tail\":\"one\\ntwo\\n\",\"definition_path\":\"\","
+        "\"data\":[\"0x7\"]}},\"resets\":3,"
+        "\"generation\":\"00112233-4455-6677-8899-aabbccddeeff\","
+        "\"log_tail\":\"one\\ntwo\\n\",\"definition_path\":\"\","
         "\"log_path\":\"/var/lib/ferry/vms/web/log\"}\n");
 }
 
@@ -206,10 +212,11 @@ static void a_vm_with_little_is_shown(void **state)
     assert_int_equal(vm_print_detail(printed_begin(&p), &detail, 0, &err), 0);
     assert_printed(&p, "name    web\nstate   unknown\ncpus    2\nmemory  512M\nresets  0\n");
     assert_int_equal(vm_json_detail(printed_begin(&p), &detail, &err), 0);
-    assert_printed(&p, "{\"name\":\"web\",\"state\":\"unknown\",\"cpus\":2,"
-                       "\"memory_bytes\":536870912,\"pid\":null,\"boot_time\":null,"
-                       "\"reason\":null,\"config\":null,\"ending\":null,\"resets\":0,"
-                       "\"log_tail\":\"\",\"definition_path\":\"\",\"log_path\":\"\"}\n");
+    assert_printed(
+        &p, "{\"name\":\"web\",\"state\":\"unknown\",\"cpus\":2,"
+            "\"memory_bytes\":536870912,\"pid\":null,\"boot_time\":null,"
+            "\"reason\":null,\"config\":null,\"ending\":null,\"resets\":0,\"generation\":null,"
+            "\"log_tail\":\"\",\"definition_path\":\"\",\"log_path\":\"\"}\n");
 }
 
 static void events_are_lines(void **state)

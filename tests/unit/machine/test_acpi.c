@@ -164,7 +164,7 @@ static void test_dsdt(void **state)
     static const uint8_t want[] = {
         /* Name (_S5, Package (4) */ 0x08, '_', 'S', '5', '_', 0x12, 8, 4,
         /* 5, 5, 0, 0 */             0x0a, 5, 0x0a, 5, 0, 0,
-        /* Scope (\_SB) */           0x10, 0x41, 6, 0x5c, '_', 'S', 'B', '_',
+        /* Scope (\_SB) */           0x10, 0x45, 15, 0x5c, '_', 'S', 'B', '_',
         /* Device (COM1) */          0x5b, 0x82, 43, 'C', 'O', 'M', '1',
         /* _HID PNP0501 */           0x08, '_', 'H', 'I', 'D', 0x0c, 0x41, 0xd0, 0x05, 0x01,
         /* _UID One */               0x08, '_', 'U', 'I', 'D', 1,
@@ -178,7 +178,26 @@ static void test_dsdt(void **state)
         /* _CRS Buffer (13) */       0x08, '_', 'C', 'R', 'S', 0x11, 16, 0x0a, 13,
         /* IO 0x70, 2 */             0x47, 1, 0x70, 0, 0x70, 0, 1, 2,
         /* IRQ 8 */                  0x22, 0, 1,
-        /* end */                    0x79, 0};
+        /* end */                    0x79, 0,
+        /* Device (VGEN) */          0x5b, 0x82, 0x4d, 4, 'V', 'G', 'E', 'N',
+        /* _HID */                   0x08, '_', 'H', 'I', 'D',
+                                     0x0d, 'F', 'E', 'R', 'Y', '0', '0', '0', '1', 0,
+        /* _CID */                   0x08, '_', 'C', 'I', 'D', 0x0d, 'V', 'M', '_', 'G', 'e', 'n',
+                                     '_', 'C', 'o', 'u', 'n', 't', 'e', 'r', 0,
+        /* _DDN */                   0x08, '_', 'D', 'D', 'N', 0x0d, 'V', 'M', '_', 'G', 'e', 'n',
+                                     '_', 'C', 'o', 'u', 'n', 't', 'e', 'r', 0,
+        /* ADDR Package (2) */       0x08, 'A', 'D', 'D', 'R', 0x12, 8, 2,
+        /* 0xff000, 0 */             0x0c, 0, 0xf0, 0x0f, 0, 0,
+        /* Device (GED) */           0x5b, 0x82, 0x43, 4, 'G', 'E', 'D', '_',
+        /* _HID */                   0x08, '_', 'H', 'I', 'D',
+                                     0x0d, 'A', 'C', 'P', 'I', '0', '0', '1', '3', 0,
+        /* _UID Zero */              0x08, '_', 'U', 'I', 'D', 0,
+        /* _CRS Buffer (11) */       0x08, '_', 'C', 'R', 'S', 0x11, 14, 0x0a, 11,
+        /* Interrupt 5, edge */      0x89, 6, 0, 3, 1, 5, 0, 0, 0,
+        /* end */                    0x79, 0,
+        /* Method (_EVT, 1) */       0x14, 19, '_', 'E', 'V', 'T', 1,
+        /* If (Arg0 == 5) */         0xa0, 12, 0x93, 0x68, 0x0a, 5,
+        /* Notify (VGEN, 0x80) */    0x86, 'V', 'G', 'E', 'N', 0x0a, 0x80};
     /* clang-format on */
     struct table t;
     assert_int_equal(acpi_write(&mem, 1, &err), 0);
@@ -253,6 +272,25 @@ static void test_aml_misuse(void **state)
     buf_fini(&out);
 }
 
+static int run(const char *command, char *text)
+{
+    FILE *p = popen(command, "r");
+    assert_non_null(p);
+    size_t n = fread(text, 1, IASL_TEXT_MAX - 1, p);
+    text[n] = 0;
+    return pclose(p);
+}
+
+/* What was disassembled is a program without a flaw: names that exist, identifiers of a legal form.
+ * The form of the tables themselves is not its matter. */
+static void compile(const char *name, char *text)
+{
+    char command[300];
+    snprintf(command, sizeof(command), "cd %s && iasl -we %s.dsl 2>&1", dir, name);
+    if (run(command, text) != 0 || !strstr(text, " 0 Errors, 0 Warnings"))
+        fail_msg("iasl on %s.dsl: %s", name, text);
+}
+
 /* Disassembles a table into `text`, with what iasl said before it. */
 static void disassemble(const char *name, const struct table *t, char *text)
 {
@@ -263,11 +301,7 @@ static void disassemble(const char *name, const struct table *t, char *text)
     assert_int_equal(fwrite(t->bytes, 1, t->len, f), t->len);
     assert_int_equal(fflush(f), 0);
     snprintf(command, sizeof(command), "iasl -d %s 2>&1 && cat %s/%s.dsl", path, dir, name);
-    FILE *p = popen(command, "r");
-    assert_non_null(p);
-    size_t n = fread(text, 1, IASL_TEXT_MAX - 1, p);
-    text[n] = 0;
-    int rc = pclose(p);
+    int rc = run(command, text);
     if (rc != 0 || strstr(text, "incorrect") || strstr(text, "Invalid") || strstr(text, "Error"))
         fail_msg("iasl on %s gave %d: %s", name, rc, text);
 }
@@ -287,6 +321,10 @@ static void test_iasl(void **state)
     assert_non_null(strstr(text, "EisaId (\"PNP0501\")"));
     assert_non_null(strstr(text, "EisaId (\"PNP0B00\")"));
     assert_non_null(strstr(text, "{4}"));
+    assert_non_null(strstr(text, "Name (_CID, \"VM_Gen_Counter\")"));
+    assert_non_null(strstr(text, "Notify (VGEN, 0x80)"));
+    assert_non_null(strstr(text, "Interrupt (ResourceConsumer, Edge, ActiveHigh, Exclusive, ,, )"));
+    compile("dsdt", text);
     find_table("APIC", &t);
     disassemble("apic", &t, text);
     assert_non_null(strstr(text, "Interrupt Source Override"));
