@@ -41,8 +41,11 @@ static int meet(struct disk *d, unsigned kind)
 {
     if (!(d->kinds & kind) || ++d->count != d->at)
         return 0;
-    if (d->fault == DISK_FAIL)
+    if (d->fault == DISK_FAIL) {
+        for (d->hit = strlen(d->log) - 1; d->hit && d->log[d->hit - 1] != '\n';)
+            d->hit--;
         return -d->code;
+    }
     if (d->fault == DISK_DIE)
         _exit(9);
     return 1;
@@ -224,7 +227,7 @@ int fixture_begin(struct fixture *f, unsigned id, Ferry__SnapshotMemory memory,
     if (*dirfd < 0)
         return *dirfd;
     const struct image_options options = {
-        .io = &f->disk.io, .dirfd = *dirfd, .ram_bytes = FIXTURE_RAM, .memory = memory};
+        .io = f->catalogue.io, .dirfd = *dirfd, .ram_bytes = FIXTURE_RAM, .memory = memory};
     return image_begin(w, &options, err);
 }
 

@@ -35,7 +35,8 @@ struct disk {
     enum disk_fault fault;
     int code; /* of DISK_FAIL */
     unsigned count;
-    char log[1 << 16]; /* one word a call: "sync memory" */
+    char log[1 << 16]; /* one line a call: "sync memory" */
+    size_t hit;        /* where in the log the call is that failed */
 };
 
 struct fixture {

@@ -17,6 +17,8 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "snapshot/export.h"
+#include "snapshot/import.h"
 #include "snapshot/reader.h"
 #include "snapshot/verify.h"
 #include "tests/unit/snapshot/fixture.h"
@@ -72,10 +74,106 @@ static bool is_there(struct fixture *f, const char *name)
     return there;
 }
 
-static void fails_everywhere(struct fixture *f, Ferry__SnapshotMemory memory, int code)
+/* What changes a catalogue that has "base": "new" comes or goes. */
+static int take_full(struct fixture *f, struct err *err)
+{
+    return take(f, RAW_FULL, err);
+}
+
+static int take_diff(struct fixture *f, struct err *err)
+{
+    return take(f, RAW_DIFF, err);
+}
+
+static int take_packed(struct fixture *f, struct err *err)
+{
+    return take(f, PACKED_FULL, err);
+}
+
+static int take_packed_diff(struct fixture *f, struct err *err)
+{
+    return take(f, PACKED_DIFF, err);
+}
+
+static int remove_new(struct fixture *f, struct err *err)
+{
+    return catalogue_rm(&f->catalogue, "new", false, err);
+}
+
+static struct buf stream; /* base <- middle <- new */
+
+static int import_chain(struct fixture *f, struct err *err)
+{
+    struct import im;
+    char name[NAME_MAX_CHARS + 1];
+    int rc = import_init(&im, &f->catalogue, NULL, 0, err);
+    if (rc == 0)
+        rc = import_push(&im, stream.data, stream.len, err);
+    if (rc == 0)
+        rc = import_finish(&im, name, err);
+    import_fini(&im);
+    return rc;
+}
+
+static int to_stream(void *ctx, const uint8_t *data, size_t len, struct err *err)
+{
+    return buf_append(ctx, data, len) < 0 ? err_set(err, ENOMEM, "no memory") : 0;
+}
+
+/* Leaves only "base". */
+static void make_stream(struct fixture *f)
+{
+    const struct export_sink sink = {.write = to_stream, .ctx = &stream};
+    const struct export_options whole = {.alone = false};
+    struct err err = {0};
+    fixture_fill(f, 20, 2, 9);
+    int rc = fixture_take(f, "middle", 3, RAW_DIFF, "base", 1, NULL, &err);
+    if (rc == 0)
+        rc = fixture_take(f, "new", 2, PACKED_DIFF, "middle", 3, NULL, &err);
+    buf_init(&stream, 32 << 20);
+    if (rc == 0)
+        rc = export_snapshot(&f->catalogue, "new", &whole, &sink, &err);
+    if (rc == 0)
+        rc = catalogue_rm(&f->catalogue, "middle", true, &err);
+    if (rc < 0)
+        fail_msg("%s", err.text);
+}
+
+/* What a call is called in a log and in a sentence. */
+static const char *const verbs[][2] = {
+    {"open ", "cannot make '"},     {"mkdir ", "cannot make '"},    {"write ", "cannot write '"},
+    {"truncate ", "cannot size '"}, {"sync ", "cannot sync '"},     {"rename ", "cannot rename '"},
+    {"rename ", "cannot remove "},  {"remove ", "cannot remove '"},
+};
+
+/* The sentence says what could not be done, to what, and why; and a sync that failed is not tried
+ * again: only taking several names back syncs the catalogue's directory once more. */
+static void check_sentence(const struct fixture *f, const struct err *err, int code)
+{
+    bool told = false;
+    const char *hit = f->disk.log + f->disk.hit, *end = strchr(hit, '\n');
+    for (unsigned i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
+        told |=
+            strncmp(hit, verbs[i][0], strlen(verbs[i][0])) == 0 && strstr(err->text, verbs[i][1]);
+    if (!told || !strstr(err->text, strerror(code)))
+        fail_msg("the call '%.*s' fails with '%s'", (int)(end - hit), hit, err->text);
+    if (strncmp(hit, "sync ", 5) != 0)
+        return;
+    char again[200];
+    snprintf(again, sizeof(again), "\n%.*s\n", (int)(end - hit), hit);
+    if (strstr(end, again) && !strstr(again, strrchr(f->root, '/') + 1))
+        fail_msg("'%.*s' is tried again after it failed", (int)(end - hit), hit);
+}
+
+struct change {
+    int (*act)(struct fixture *f, struct err *err);
+    bool removes; /* "new", which is there before */
+};
+
+/* Every call in turn fails: the catalogue is what it was, without anything beside it. */
+static void fails_everywhere(struct fixture *f, const struct change *change, int code)
 {
     unsigned at = 1;
-    base(f);
     for (; at < CALLS_MAX; at++) {
         struct err err = {0};
         f->disk.kinds = DISK_ALL & ~DISK_PUNCH; /* packing only saves room by it */
@@ -83,34 +181,47 @@ static void fails_everywhere(struct fixture *f, Ferry__SnapshotMemory memory, in
         f->disk.code = code;
         f->disk.count = 0;
         f->disk.log[0] = '\0';
-        int rc = take(f, memory, &err);
+        int rc = change->act(f, &err);
         f->disk.at = 0;
         if (rc == 0)
             break;
         assert_int_equal(rc, -code);
         assert_int_equal(err.code, code);
-        assert_non_null(strstr(err.text, strerror(code)));
-        assert_false(is_there(f, "new"));
+        check_sentence(f, &err, code);
+        assert_true(is_there(f, "new") == change->removes);
         assert_true(is_there(f, "base"));
-        assert_int_equal(fixture_count(f, ""), 1);
+        assert_int_equal(fixture_count(f, ""), change->removes ? 2 : 1);
     }
-    assert_true(at > 10 && at < CALLS_MAX);
-    assert_true(is_there(f, "new"));
+    assert_true(at > (change->removes ? 2 : 10) && at < CALLS_MAX);
+    assert_true(is_there(f, "new") != change->removes);
 }
 
-static void test_full_disk(void **state)
+static void test_refusing_disk(void **state)
 {
-    fails_everywhere(*state, RAW_FULL, ENOSPC);
+    static const struct change changes[] = {
+        {take_full}, {take_diff}, {take_packed}, {take_packed_diff}, {remove_new, true}};
+    static const int codes[] = {ENOSPC, EIO};
+    struct fixture *f = *state;
+    struct err err = {0};
+    base(f);
+    for (unsigned i = 0; i < 10; i++) {
+        const struct change *change = &changes[i / 2];
+        if (change->removes)
+            assert_int_equal(take(f, RAW_FULL, &err), 0);
+        fails_everywhere(f, change, codes[i % 2]);
+        if (!change->removes)
+            assert_int_equal(catalogue_rm(&f->catalogue, "new", false, &err), 0);
+    }
 }
 
-static void test_broken_disk(void **state)
+static void test_refusing_disk_of_an_import(void **state)
 {
-    fails_everywhere(*state, RAW_DIFF, EIO);
-}
-
-static void test_full_disk_packed(void **state)
-{
-    fails_everywhere(*state, PACKED_DIFF, ENOSPC);
+    struct fixture *f = *state;
+    base(f);
+    make_stream(f);
+    fails_everywhere(f, &(struct change){import_chain}, ENOSPC);
+    assert_true(is_there(f, "middle"));
+    buf_fini(&stream);
 }
 
 /* No sync is tried twice, and none is forgotten: data, then manifest, then directory, then name. */
@@ -150,7 +261,7 @@ static void test_order(void **state)
 /* A child of ours that does something and dies in its N-th call; true while there was such a call.
  */
 static bool dies(struct fixture *f, unsigned at, enum disk_fault fault,
-                 int (*act)(struct fixture *))
+                 int (*act)(struct fixture *, struct err *))
 {
     pid_t pid = fork();
     assert_true(pid >= 0);
@@ -159,7 +270,8 @@ static bool dies(struct fixture *f, unsigned at, enum disk_fault fault,
         f->disk.at = at;
         f->disk.fault = fault;
         f->disk.count = 0;
-        _exit(act(f) == 0 ? 0 : 1);
+        struct err err;
+        _exit(act(f, &err) == 0 ? 0 : 1);
     }
     int status = 0;
     assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -184,27 +296,9 @@ static void look_after(struct fixture *f, bool new_may_be)
         assert_int_equal(catalogue_rm(&f->catalogue, "new", false, &err), 0);
 }
 
-static int take_packed(struct fixture *f)
-{
-    struct err err;
-    return take(f, PACKED_FULL, &err);
-}
-
-static int take_diff(struct fixture *f)
-{
-    struct err err;
-    return take(f, RAW_DIFF, &err);
-}
-
-static int remove_new(struct fixture *f)
-{
-    struct err err;
-    return catalogue_rm(&f->catalogue, "new", false, &err);
-}
-
 static void test_killed_while_taking(void **state)
 {
-    static int (*const acts[])(struct fixture *) = {take_packed, take_diff};
+    static int (*const acts[])(struct fixture *, struct err *) = {take_packed, take_diff};
     struct fixture *f = *state;
     base(f);
     for (unsigned k = 0; k < 4; k++) {
@@ -286,10 +380,13 @@ int main(void)
 {
 #define T(x) cmocka_unit_test_setup_teardown(x, fixture_setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
-        T(test_full_disk),           T(test_broken_disk),
-        T(test_full_disk_packed),    T(test_order),
-        T(test_killed_while_taking), T(test_killed_while_removing),
-        T(test_failed_removal),      T(test_no_holes),
+        T(test_refusing_disk),
+        T(test_refusing_disk_of_an_import),
+        T(test_order),
+        T(test_killed_while_taking),
+        T(test_killed_while_removing),
+        T(test_failed_removal),
+        T(test_no_holes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
