@@ -26,6 +26,7 @@
 
 #define ARGS_MAX 40
 #define OUTPUT_MAX 65536
+#define HOSTS_MAX 64 /* at once, in one test program */
 
 /* Between two looks at something that another process changes. */
 static void look_again_soon(void)
@@ -61,11 +62,71 @@ void host_start_ferryd(struct host *h)
     host_expect(h, "protocol", 10000, "version");
 }
 
+/* Calls back for each process whose messages go below `dir`: the daemon and the workers of a host.
+ */
+static unsigned each_process(const char *dir, void (*call)(pid_t pid))
+{
+    unsigned n = 0;
+    DIR *proc = opendir("/proc");
+    for (struct dirent *e; proc && (e = readdir(proc));) {
+        char path[300], target[4096];
+        snprintf(path, sizeof(path), "/proc/%.20s/fd/2", e->d_name);
+        ssize_t len = readlink(path, target, sizeof(target) - 1);
+        pid_t pid = atoi(e->d_name); /* 0 for what is no process */
+        if (len <= 0 || pid <= 1 || pid == getpid())
+            continue;
+        target[len] = '\0';
+        if (strncmp(target, dir, strlen(dir)) != 0)
+            continue;
+        n++;
+        if (call)
+            call(pid);
+    }
+    if (proc)
+        closedir(proc);
+    return n;
+}
+
+static void kill_hard(pid_t pid)
+{
+    kill(pid, SIGKILL);
+}
+
+/* A failed test leaves host_stop out: its guests would run on for ever. What they wrote stays. */
+static char started[HOSTS_MAX][sizeof(((struct host *)0)->dir)];
+
+static void end_forgotten(void)
+{
+    for (unsigned i = 0; i < HOSTS_MAX; i++)
+        if (started[i][0])
+            each_process(started[i], kill_hard);
+}
+
+static void remember(const struct host *h)
+{
+    static bool at_exit;
+    unsigned i = 0;
+    while (i + 1 < HOSTS_MAX && started[i][0])
+        i++;
+    memcpy(started[i], h->dir, sizeof(h->dir));
+    if (!at_exit)
+        atexit(end_forgotten);
+    at_exit = true;
+}
+
+static void forget(const struct host *h)
+{
+    for (unsigned i = 0; i < HOSTS_MAX; i++)
+        if (strcmp(started[i], h->dir) == 0)
+            started[i][0] = '\0';
+}
+
 void host_start(struct host *h)
 {
     memset(h, 0, sizeof(*h));
     find_build(h);
     assert_true(temp_dir(h->dir, sizeof(h->dir)));
+    remember(h);
     host_start_ferryd(h);
 }
 
@@ -216,6 +277,13 @@ long host_number(struct host *h, const char *name, const char *key)
     return at ? strtol(at + strlen(word), NULL, 10) : -1;
 }
 
+pid_t host_pid(struct host *h, const char *name)
+{
+    long pid = host_number(h, name, "pid");
+    assert_true(pid > 1); /* kill() takes -1 for everybody */
+    return (pid_t)pid;
+}
+
 static unsigned count_entries(const char *path)
 {
     DIR *dir = opendir(path);
@@ -253,23 +321,6 @@ struct host_usage host_usage(pid_t pid)
     return usage;
 }
 
-/* Workers whose descriptors or working files lie below our directory. */
-static unsigned workers_left(const struct host *h)
-{
-    unsigned left = 0;
-    DIR *proc = opendir("/proc");
-    for (struct dirent *e; proc && (e = readdir(proc));) {
-        char path[300], target[4096];
-        snprintf(path, sizeof(path), "/proc/%.20s/fd/2", e->d_name);
-        ssize_t n = readlink(path, target, sizeof(target) - 1);
-        if (n > 0 && strncmp(target, h->dir, strlen(h->dir)) == 0 && atoi(e->d_name) != h->ferryd)
-            left++;
-    }
-    if (proc)
-        closedir(proc);
-    return left;
-}
-
 static void kill_all(struct host *h)
 {
     static char out[OUTPUT_MAX];
@@ -286,6 +337,7 @@ void host_stop(struct host *h)
     assert_int_equal(kill(h->ferryd, SIGTERM), 0);
     assert_int_equal(waitpid(h->ferryd, &status, 0), h->ferryd);
     assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-    assert_int_equal(workers_left(h), 0);
+    assert_int_equal(each_process(h->dir, NULL), 0);
+    forget(h);
     assert_int_equal(fs_remove_tree(AT_FDCWD, h->dir, &err), 0);
 }

@@ -37,6 +37,9 @@ void host_expect(struct host *h, const char *text, unsigned timeout_ms, const ch
 /* The number behind `"key":` in `vmctl show NAME --json`; -1 without one. */
 long host_number(struct host *h, const char *name, const char *key);
 
+/* Of its worker; fails the test when there is none. */
+pid_t host_pid(struct host *h, const char *name);
+
 /* Open descriptors, threads and resident KiB of a process. */
 struct host_usage {
     unsigned fds, threads;

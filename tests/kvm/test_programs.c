@@ -84,9 +84,9 @@ static void guests_outlive_ferryd(void **state)
     /* And one that ends while nobody is there tells it by its record. */
     host_must(&h, "start b");
     wait_for_count(&h, "b", 1);
-    long b = host_number(&h, "b", "pid");
+    pid_t b = host_pid(&h, "b");
     host_kill_ferryd(&h);
-    for (int i = 0; i < 10000 && kill((pid_t)b, 0) == 0 && host_usage((pid_t)b).fds > 0; i++)
+    for (int i = 0; i < 10000 && kill(b, 0) == 0 && host_usage(b).fds > 0; i++)
         nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
     host_start_ferryd(&h);
     host_expect(&h, "stopped", 1000, "show b");
@@ -101,7 +101,7 @@ static void a_killed_worker_is_a_crash(void **state)
     host_must(&h, "start a --kernel %%G/hello.elf --memory 64M");
     host_must(&h, "start b --kernel %%G/hello.elf --memory 64M");
     wait_for_count(&h, "a", 2);
-    assert_int_equal(kill((pid_t)host_number(&h, "a", "pid"), SIGKILL), 0);
+    assert_int_equal(kill(host_pid(&h, "a"), SIGKILL), 0);
     host_expect(&h, "crashed", 5000, "list");
     host_expect(&h, "SIGKILL", 1000, "show a");
     host_expect(&h, "count=2", 1000, "console a --log"); /* its last words are kept */

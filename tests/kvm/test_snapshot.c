@@ -179,12 +179,12 @@ static void death_in_the_middle(void **state)
     for (int i = 0; i < 8; i++) {
         host_must(&h, "start a --kernel %%G/dirty.elf --memory 160M --cmdline fillmem=100M");
         expect_healthy(&h, "a");
-        long pid = host_number(&h, "a", "pid");
+        pid_t pid = host_pid(&h, "a");
         pid_t child = fork();
         if (child == 0) {
             /* a moment of its own for each round */
             nanosleep(&(struct timespec){.tv_nsec = i * 15000000l}, NULL);
-            kill((pid_t)pid, SIGKILL);
+            kill(pid, SIGKILL);
             _exit(0);
         }
         int status = host_run(&h, out, sizeof(out), "snapshot create a s");

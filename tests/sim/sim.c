@@ -471,6 +471,7 @@ int sim_pid(struct peer_end *c, const char *name)
     Ferry__Reply *reply = sim_show(c, name);
     assert_int_equal(reply->code, 0);
     int pid = (int)reply->vm->summary->pid;
+    assert_true(pid > 1); /* kill() takes 0 for the whole group */
     sim_free(reply);
     return pid;
 }
