@@ -13,7 +13,7 @@
 #include "machine/kvm.h"
 
 #define SHOW_LOG_BYTES 8192u
-#define STATS_MAX 256u
+#define STATS_MAX 1024u
 
 static void describe_kvm(const char *path, char *to, size_t size)
 {

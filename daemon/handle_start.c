@@ -69,6 +69,7 @@ static int define(struct request *rq, struct err *err)
 {
     struct registry *registry = &rq->daemon->registry;
     Ferry__MachineConfig *config = rq->message->start->config;
+    config->rng = true;
     int rc = definition_complete(config, err);
     if (rc == 0)
         rc = check_inputs(rq, config, err);

@@ -65,6 +65,12 @@ static void on_stopped(void *ctx, const struct report *report)
     uv_async_send(&w->woken);
 }
 
+/* [any] */
+static void on_warning(void *ctx, const char *text)
+{
+    log_warn("%s", text);
+}
+
 /* [vcpu] */
 static void on_console_output(void *ctx)
 {
@@ -242,6 +248,8 @@ static struct plan make_plan(struct worker *w)
                 .cmdline = w->config->cmdline,
                 .kernel_fd = w->kernel_fd,
                 .initrd_fd = w->initrd_fd,
+                .devices = w->devices.wishes,
+                .ndevices = w->devices.count,
             },
         .host =
             {
@@ -249,6 +257,7 @@ static struct plan make_plan(struct worker *w)
                 .console = &w->console,
                 .counters = &w->counters,
                 .stopped = on_stopped,
+                .warn = on_warning,
                 .ctx = w,
             },
     };
@@ -377,6 +386,8 @@ int worker_init(struct worker *w, Ferry__WorkerStart *start, struct fds *fds, st
                          : console_init_file(&w->console, w->console_fd, &console_ops, w, err);
     if (rc == 0)
         rc = kvm_init(&w->kvm, w->kvm_fd, err);
+    if (rc == 0)
+        rc = worker_devices_init(&w->devices, config, err);
     if (rc == 0)
         rc = uv_loop_init(&w->loop) < 0 ? err_set(err, ENOMEM, "cannot make an event loop") : 0;
     if (rc == 0) {

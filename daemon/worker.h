@@ -21,6 +21,7 @@
 
 #include "base/sm.h"
 #include "daemon/fds.h"
+#include "daemon/worker_devices.h"
 #include "daemon/worker_job.h"
 #include "machine/console.h"
 #include "machine/kvm.h"
@@ -46,6 +47,7 @@ struct worker {
     int kvm_fd, kernel_fd, initrd_fd, listen_fd, record_fd, console_fd;
     int saved_fd;   /* the one memory file that this guest was restored from */
     int pagemap_fd; /* our own: which pages a clone has written */
+    struct worker_devices devices;
     struct console console;
     struct counters counters;
     struct machine *machine; /* owned; NULL once it ended */

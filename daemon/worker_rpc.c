@@ -2,7 +2,10 @@
 #include "daemon/worker_rpc.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
 
+#include "base/cleanup.h"
 #include "daemon/worker_console.h"
 #include "daemon/worker_status.h"
 #include "proto/utf8.h"
@@ -92,23 +95,52 @@ static int on_status(struct session *s, const Ferry__WorkerRequest *r, struct er
     return 1;
 }
 
+/* A list of counters that is being filled, with room for all that there can be. */
+#define STATS_MAX (COUNTER_KINDS + 1 + COUNTER_DEVICES_MAX * COUNTER_DEVICE_KINDS)
+#define STAT_NAME 64
+
+struct stats {
+    Ferry__Counter counters[STATS_MAX], *list[STATS_MAX];
+    char names[STATS_MAX][STAT_NAME];
+    size_t count;
+};
+
+static void put(struct stats *s, const char *name, uint64_t value)
+{
+    Ferry__Counter *c = s->list[s->count] = &s->counters[s->count];
+    ferry__counter__init(c);
+    snprintf(s->names[s->count], STAT_NAME, "%s", name);
+    c->name = s->names[s->count++];
+    c->value = value;
+}
+
+static void put_devices(struct stats *s, const struct counters *counters)
+{
+    char name[STAT_NAME];
+    for (unsigned i = 0; i < counters->ndevices; i++) {
+        const struct device_counters *d = &counters->devices[i];
+        for (unsigned kind = 0; counter_device_name(d, kind, name, sizeof(name)); kind++)
+            put(s, name, atomic_load(&d->values[kind]));
+    }
+}
+
 static int on_stats(struct session *s, const Ferry__WorkerRequest *r, struct err *err)
 {
-    Ferry__Counter counters[COUNTER_KINDS + 1], *list[COUNTER_KINDS + 1];
-    Ferry__WorkerStats stats = FERRY__WORKER_STATS__INIT;
+    const struct counters *counters = &s->worker->counters;
+    Ferry__WorkerStats message = FERRY__WORKER_STATS__INIT;
     Ferry__WorkerReply reply = FERRY__WORKER_REPLY__INIT;
-    for (unsigned i = 0; i <= COUNTER_KINDS; i++) {
-        ferry__counter__init(&counters[i]);
-        list[i] = &counters[i];
-        counters[i].name = i < COUNTER_KINDS ? (char *)(uintptr_t)counter_name(i) : "console_bytes";
-        counters[i].value = i < COUNTER_KINDS ? atomic_load(&s->worker->counters.exits[i])
-                                              : console_end(&s->worker->console);
-    }
-    stats.counters = list;
-    stats.n_counters = COUNTER_KINDS + 1;
+    CLEAN(clean_free) struct stats *stats = calloc(1, sizeof(*stats));
+    if (!stats)
+        return err_set(err, ENOMEM, "no memory for the counters");
+    for (unsigned i = 0; i < COUNTER_KINDS; i++)
+        put(stats, counter_name(i), atomic_load(&counters->exits[i]));
+    put(stats, "console_bytes", console_end(&s->worker->console));
+    put_devices(stats, counters);
+    message.counters = stats->list;
+    message.n_counters = stats->count;
     reply.id = r->id;
     reply.body_case = FERRY__WORKER_REPLY__BODY_STATS;
-    reply.stats = &stats;
+    reply.stats = &message;
     session_reply(s, &reply);
     return 1;
 }

@@ -4,6 +4,9 @@
  */
 #include "guest.h"
 
+#define VIRTIO_MAX 32
+#define TEMPLATE_MAX 64 /* bytes from an id to its resources, and of these */
+
 struct __attribute__((packed)) table {
     char signature[4];
     uint32_t length;
@@ -16,6 +19,8 @@ static uint16_t pm_event = 0x600, pm_control = 0x604;
 static uint8_t s5 = 5;
 static uint64_t sleep_register;
 static const uint8_t *dsdt;
+static uint64_t virtio_addrs[VIRTIO_MAX];
+static unsigned virtio_pins[VIRTIO_MAX], nr_virtio;
 
 static uint16_t get16(const void *p)
 {
@@ -67,12 +72,40 @@ static void read_dsdt(const uint8_t *t)
     }
 }
 
+/* Behind the id: a fixed 32-bit window and an extended interrupt, as every maker of them has it. */
+static void read_virtio_device(const uint8_t *at, const uint8_t *end)
+{
+    uint64_t addr = 0;
+
+    for (unsigned i = 0; i < TEMPLATE_MAX && at + i + 9 <= end; i++) {
+        if (!addr && !memcmp(at + i, "\x86\x09\x00", 3)) {
+            addr = get32(at + i + 4);
+            i += 11;
+        } else if (addr && !memcmp(at + i, "\x89\x06\x00", 3) && nr_virtio < VIRTIO_MAX) {
+            virtio_addrs[nr_virtio] = addr;
+            virtio_pins[nr_virtio++] = get32(at + i + 5);
+            return;
+        }
+    }
+}
+
+static void read_virtio(const uint8_t *t)
+{
+    const uint8_t *end = t + get32(t + 4);
+
+    for (const uint8_t *p = t + 36; p + 8 < end; p++)
+        if (!memcmp(p, "LNRO0005", 8))
+            read_virtio_device(p + 8, end);
+}
+
 static void read_fadt(const uint8_t *t, uint32_t length)
 {
     bool reduced = length >= 116 && get32(t + 112) & 1 << 20;
 
-    if (get32(t + 40))
+    if (get32(t + 40)) {
         read_dsdt((const uint8_t *)(uintptr_t)get32(t + 40));
+        read_virtio((const uint8_t *)(uintptr_t)get32(t + 40));
+    }
     if (get32(t + 56))
         pm_event = get16(t + 56);
     if (get32(t + 64))
@@ -177,4 +210,13 @@ bool acpi_generation(uint64_t *addr, unsigned *pin)
     *addr |= take_integer(&p) << 32;
     *pin = get32(event + 5);
     return true;
+}
+
+unsigned acpi_virtio(uint64_t *addrs, unsigned *pins, unsigned max)
+{
+    unsigned n = nr_virtio < max ? nr_virtio : max;
+
+    memcpy(addrs, virtio_addrs, n * sizeof(*addrs));
+    memcpy(pins, virtio_pins, n * sizeof(*pins));
+    return n;
 }

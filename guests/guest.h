@@ -181,6 +181,7 @@ unsigned acpi_cpus(uint32_t *apic_ids, unsigned max); /* 0 without a MADT */
 uint16_t acpi_pm_event(void);
 uint16_t acpi_pm_control(void);
 uint8_t acpi_s5(void);
+unsigned acpi_virtio(uint64_t *addrs, unsigned *pins, unsigned max); /* windows over MMIO */
 uint64_t acpi_sleep_register(void); /* of a machine without PM1, else 0 */
 /* Where the generation is and which pin of the IOAPIC tells of its change; false without one. */
 bool acpi_generation(uint64_t *addr, unsigned *pin);

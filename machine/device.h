@@ -17,8 +17,11 @@
 #include "vmstate/field.h"
 
 struct timer_set;
+struct watch_set;
 struct console;
 struct uuid;
+struct counters;
+struct virtio;
 
 /* A level- or edge-triggered line into the interrupt controllers. [any] */
 struct irq_sink {
@@ -39,15 +42,44 @@ struct request_sink {
     void *ctx; /* borrowed */
 };
 
+/*
+ * Descriptors (eventfds) in the place of exits and of calls, where KVM can: a guest's write that
+ * signals one, and one whose signal is an edge of an interrupt line. Members may be NULL.
+ */
+struct event_sink {
+    /* A 4-byte write of `value` at `gpa` signals `fd` and nothing else; off with the same values.
+     */
+    int (*doorbell)(void *ctx, uint64_t gpa, uint32_t value, int fd, bool on, struct err *err);
+    int (*line)(void *ctx, unsigned gsi, int fd, bool on, struct err *err);
+    void *ctx; /* borrowed */
+};
+
+/* For what is odd and goes on: one sentence for the log. [any] */
+struct warn_sink {
+    void (*say)(void *ctx, const char *text); /* may be NULL */
+    void *ctx;                                /* borrowed */
+};
+
 struct device_env {
     struct bus *pio, *mmio; /* borrowed; filled during init only */
     struct irq_sink irq;
     struct request_sink request;
-    struct mem *mem;               /* borrowed */
-    struct timer_set *timers;      /* borrowed; the I/O thread's */
+    struct mem *mem;           /* borrowed */
+    struct timer_set *timers;  /* borrowed; the I/O thread's */
+    struct watch_set *watches; /* borrowed; the I/O thread's */
+    struct event_sink events;
+    struct warn_sink warn;
+    struct counters *counters;     /* borrowed */
     struct console *console;       /* borrowed; what the serial port talks to */
     uint64_t (*wall_ns)(void);     /* nanoseconds since 1970: the RTC's host clock */
     const struct uuid *generation; /* borrowed during init; NULL: the device draws one */
+    /* Puts a virtio device on its transport. */
+    int (*virtio_attach)(struct virtio *v, const struct device_env *env, struct err *err);
+
+    /* Of one device that the machine's config asks for: what it says of it (borrowed during init),
+     * which one of its type, and which of all of them. */
+    const void *config;
+    unsigned instance, slot;
 };
 
 struct device_type {

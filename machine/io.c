@@ -12,6 +12,12 @@ static void on_due(uv_poll_t *due, int status, int events)
     timer_set_run(&io->timers);
 }
 
+static void on_ready(uv_poll_t *ready, int status, int events)
+{
+    struct io *io = ready->data;
+    watch_set_run(&io->watches);
+}
+
 /* Stands still here while a pause is wanted. [io] */
 static void on_wake(uv_async_t *wake)
 {
@@ -28,33 +34,57 @@ static void on_wake(uv_async_t *wake)
     pthread_mutex_unlock(&io->lock);
 }
 
+static int poll_on(struct io *io, uv_poll_t *poll, int fd, uv_poll_cb call)
+{
+    int rc = uv_poll_init(&io->loop, poll, fd);
+    poll->data = io;
+    return rc == 0 ? uv_poll_start(poll, UV_READABLE, call) : rc;
+}
+
+static int init_sets(struct io *io, struct err *err)
+{
+    int rc = timer_set_init(&io->timers, now_ns, err);
+    if (rc < 0)
+        return rc;
+    rc = watch_set_init(&io->watches, err);
+    if (rc < 0)
+        timer_set_fini(&io->timers);
+    return rc;
+}
+
+static void fini_sets(struct io *io)
+{
+    watch_set_fini(&io->watches);
+    timer_set_fini(&io->timers);
+}
+
 int io_init(struct io *io, struct err *err)
 {
     *io = (struct io){0};
-    int rc = timer_set_init(&io->timers, now_ns, err);
+    int rc = init_sets(io, err);
     if (rc < 0)
         return rc;
     rc = uv_loop_init(&io->loop);
     if (rc < 0) {
-        timer_set_fini(&io->timers);
+        fini_sets(io);
         return err_set(err, -rc, "cannot make the I/O loop: %s", uv_strerror(rc));
     }
     rc = uv_async_init(&io->loop, &io->wake, on_wake);
     if (rc < 0) {
         uv_loop_close(&io->loop);
-        timer_set_fini(&io->timers);
+        fini_sets(io);
         return err_set(err, -rc, "cannot make the I/O loop's wake-up: %s", uv_strerror(rc));
     }
     /* From here on io_fini can undo it all. */
     pthread_mutex_init(&io->lock, NULL);
     pthread_cond_init(&io->changed, NULL);
-    io->wake.data = io->due.data = io;
-    rc = uv_poll_init(&io->loop, &io->due, io->timers.fd);
+    io->wake.data = io;
+    rc = poll_on(io, &io->due, io->timers.fd, on_due);
     if (rc == 0)
-        rc = uv_poll_start(&io->due, UV_READABLE, on_due);
+        rc = poll_on(io, &io->ready, io->watches.fd, on_ready);
     if (rc < 0) {
         io_fini(io);
-        return err_set(err, -rc, "cannot poll the timers: %s", uv_strerror(rc));
+        return err_set(err, -rc, "cannot poll for devices: %s", uv_strerror(rc));
     }
     return 0;
 }
@@ -120,5 +150,5 @@ void io_fini(struct io *io)
     uv_loop_close(&io->loop);
     pthread_cond_destroy(&io->changed);
     pthread_mutex_destroy(&io->lock);
-    timer_set_fini(&io->timers);
+    fini_sets(io);
 }

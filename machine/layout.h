@@ -31,6 +31,11 @@
 #define LAYOUT_KVM_IDENTITY_GPA 0xfffbc000u /* 1 page, then 3 pages of TSS; VT-x needs them */
 #define LAYOUT_KVM_TSS_GPA 0xfffbd000u
 
+/* virtio over MMIO: windows side by side in the hole below 4 GiB; their GSIs are in virtio/mmio.c.
+ */
+#define LAYOUT_VIRTIO_GPA 0xd0000000u
+#define LAYOUT_VIRTIO_BYTES 0x1000u
+
 /* Low memory at boot. */
 #define LAYOUT_BOOT_GDT 0x500u
 #define LAYOUT_PVH_INFO 0x6000u   /* start info, module list, memory map */

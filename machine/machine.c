@@ -19,6 +19,7 @@
 #include "machine/io.h"
 #include "machine/state.h"
 #include "machine/vcpu.h"
+#include "machine/virtio/mmio.h"
 
 #define MSR_MTRR_DEF_TYPE 0x2ff
 #define MTRR_ENABLED_WRITE_BACK (1u << 11 | 6)
@@ -73,7 +74,7 @@ static int check_config(const struct machine_config *config, const struct kvm *k
     return 0;
 }
 
-static int make_devices(struct machine *m, const struct uuid *generation, struct err *err)
+static int make_devices(struct machine *m, const struct machine_config *config, struct err *err)
 {
     struct device_env env = {
         .pio = &m->pio,
@@ -82,11 +83,16 @@ static int make_devices(struct machine *m, const struct uuid *generation, struct
         .request = {.ask = on_request, .ctx = m},
         .mem = &m->mem,
         .timers = &m->io.timers,
+        .watches = &m->io.watches,
+        .events = vm_event_sink(&m->vm),
+        .warn = {.say = m->host.warn, .ctx = m->host.ctx},
+        .counters = m->host.counters,
         .console = m->host.console,
         .wall_ns = now_wall_ns,
-        .generation = generation,
+        .generation = config->generation,
+        .virtio_attach = virtio_mmio_attach,
     };
-    int rc = devices_init(&m->devices, &env, err);
+    int rc = devices_init(&m->devices, &env, config->devices, config->ndevices, err);
     m->has_devices = rc == 0;
     return rc;
 }
@@ -162,6 +168,7 @@ static int load_kernel(struct machine *m, const struct machine_config *config, s
         .initrd_fd = config->initrd_fd,
         .cmdline = config->cmdline,
         .cpus = config->cpus,
+        .virtio = config->ndevices,
     };
     int rc = boot_load(&m->mem, &source, &entry, err);
     if (rc < 0)
@@ -218,7 +225,7 @@ static int build(struct machine *m, const struct machine_config *config, struct 
         rc = io_init(&m->io, err);
     if (rc == 0) {
         m->has_io = true;
-        rc = make_devices(m, config->generation, err);
+        rc = make_devices(m, config, err);
     }
     if (rc == 0)
         rc = start_io(m, err);

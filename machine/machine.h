@@ -12,6 +12,7 @@
 #include "machine/clock.h"
 #include "machine/console.h"
 #include "machine/counters.h"
+#include "machine/devices/devices.h"
 #include "machine/kvm.h"
 #include "machine/report.h"
 
@@ -22,6 +23,8 @@ struct machine_config {
     unsigned cpus;
     const char *cpu_profile, *cmdline; /* borrowed during machine_new */
     int kernel_fd, initrd_fd;          /* borrowed during machine_new; initrd -1 for none */
+    const struct device_wish *devices; /* borrowed during machine_new */
+    unsigned ndevices;
     const struct machine_saved *saved; /* borrowed during machine_new; NULL: boot the kernel */
     /* Borrowed during machine_new. The guest's generation: that of one that boots, a new one for
      * one that goes on. NULL: drawn, or the saved one is kept. */
@@ -42,6 +45,8 @@ struct machine_host {
     struct console *console;
     struct counters *counters;
     void (*stopped)(void *ctx, const struct report *report); /* [vcpu] must not block */
+    /* Something odd that goes on, for the log; may be NULL. [any] */
+    void (*warn)(void *ctx, const char *text);
     void *ctx;
 };
 

@@ -134,3 +134,29 @@ struct irq_sink vm_irq_sink(struct vm *vm)
 {
     return (struct irq_sink){.set = set_line, .ctx = vm};
 }
+
+static int set_doorbell(void *ctx, uint64_t gpa, uint32_t value, int fd, bool on, struct err *err)
+{
+    struct vm *vm = ctx;
+    struct kvm_ioeventfd bell = {
+        .addr = gpa,
+        .len = sizeof(value),
+        .datamatch = value,
+        .fd = fd,
+        .flags = KVM_IOEVENTFD_FLAG_DATAMATCH | (on ? 0 : KVM_IOEVENTFD_FLAG_DEASSIGN),
+    };
+    return step(kvm_ioctl(vm->fd, KVM_IOEVENTFD, &bell), "a doorbell", err);
+}
+
+static int set_line_fd(void *ctx, unsigned gsi, int fd, bool on, struct err *err)
+{
+    struct vm *vm = ctx;
+    struct kvm_irqfd line = {
+        .fd = (uint32_t)fd, .gsi = gsi, .flags = on ? 0 : KVM_IRQFD_FLAG_DEASSIGN};
+    return step(kvm_ioctl(vm->fd, KVM_IRQFD, &line), "an interrupt descriptor", err);
+}
+
+struct event_sink vm_event_sink(struct vm *vm)
+{
+    return (struct event_sink){.doorbell = set_doorbell, .line = set_line_fd, .ctx = vm};
+}

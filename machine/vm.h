@@ -24,5 +24,6 @@ void vm_fini(struct vm *vm);
 /* Sets all memory slots anew with or without KVM's dirty log. */
 int vm_set_slots(struct vm *vm, bool log_dirty, struct err *err);
 
-/* The interrupt lines of this VM for its devices. */
+/* The interrupt lines of this VM for its devices, and its descriptors. */
 struct irq_sink vm_irq_sink(struct vm *vm);
+struct event_sink vm_event_sink(struct vm *vm);

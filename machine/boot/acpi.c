@@ -2,6 +2,7 @@
 #include "machine/boot/acpi.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/buf.h"
@@ -9,6 +10,7 @@
 #include "base/le.h"
 #include "machine/boot/aml.h"
 #include "machine/layout.h"
+#include "machine/virtio/mmio.h"
 
 #define RSDP_BYTES 36u
 #define RSDP_V1_BYTES 20u
@@ -162,7 +164,23 @@ static void add_events(struct aml *aml)
     aml_close(aml);
 }
 
-static int add_dsdt(struct acpi *acpi, struct err *err)
+/* A window of virtio over MMIO, as the id that Linux knows it by. */
+static void add_virtio(struct aml *aml, unsigned index)
+{
+    char name[8];
+    snprintf(name, sizeof(name), "VR%02X", index & 0xff);
+    aml_open_device(aml, name);
+    aml_name(aml, "_HID");
+    aml_string(aml, "LNRO0005");
+    aml_name(aml, "_UID");
+    aml_integer(aml, index);
+    aml_name(aml, "_CRS");
+    aml_window_and_interrupt(aml, (uint32_t)virtio_mmio_gpa(index), LAYOUT_VIRTIO_BYTES,
+                             virtio_mmio_gsi(index));
+    aml_close(aml);
+}
+
+static int add_dsdt(struct acpi *acpi, unsigned virtio, struct err *err)
 {
     struct aml aml;
     if (!begin(acpi, HEADER_BYTES, "DSDT", 2, &acpi->dsdt))
@@ -180,6 +198,8 @@ static int add_dsdt(struct acpi *acpi, struct err *err)
     add_device(&aml, "RTC_", "PNP0B00", LAYOUT_RTC_PORT, 2, LAYOUT_RTC_GSI);
     add_generation(&aml);
     add_events(&aml);
+    for (unsigned i = 0; i < virtio; i++)
+        add_virtio(&aml, i);
     aml_close(&aml);
     if (aml_end(&aml) < 0)
         return out_of_room(err);
@@ -304,18 +324,18 @@ static void fill_rsdp(struct acpi *acpi)
     t[32] = checksum(t, RSDP_BYTES);
 }
 
-static int build(struct acpi *acpi, unsigned cpus, struct err *err)
+static int build(struct acpi *acpi, const struct acpi_facts *facts, struct err *err)
 {
     uint64_t rsdp;
     if (!place(acpi, RSDP_BYTES, &rsdp))
         return out_of_room(err);
     int rc = add_facs(acpi, err);
     if (rc == 0)
-        rc = add_dsdt(acpi, err);
+        rc = add_dsdt(acpi, facts->virtio, err);
     if (rc == 0)
         rc = add_fadt(acpi, err);
     if (rc == 0)
-        rc = add_madt(acpi, cpus, err);
+        rc = add_madt(acpi, facts->cpus, err);
     if (rc == 0)
         rc = add_xsdt(acpi, err);
     if (rc == 0)
@@ -323,13 +343,17 @@ static int build(struct acpi *acpi, unsigned cpus, struct err *err)
     return rc;
 }
 
-int acpi_write(struct mem *mem, unsigned cpus, struct err *err)
+int acpi_write(struct mem *mem, const struct acpi_facts *facts, struct err *err)
 {
     struct acpi acpi = {0};
-    if (cpus == 0 || cpus > ACPI_CPUS_MAX)
-        return err_set(err, EINVAL, "number of vCPUs is %u, not 1 to %u", cpus, ACPI_CPUS_MAX);
+    if (facts->cpus == 0 || facts->cpus > ACPI_CPUS_MAX)
+        return err_set(err, EINVAL, "number of vCPUs is %u, not 1 to %u", facts->cpus,
+                       ACPI_CPUS_MAX);
+    if (facts->virtio > VIRTIO_MMIO_WINDOWS)
+        return err_set(err, EINVAL, "%u virtio devices are more than %d", facts->virtio,
+                       VIRTIO_MMIO_WINDOWS);
     buf_init(&acpi.out, LAYOUT_VMGENID_GPA - LAYOUT_ACPI_GPA);
-    int rc = build(&acpi, cpus, err);
+    int rc = build(&acpi, facts, err);
     if (rc == 0)
         rc = mem_write(mem, LAYOUT_ACPI_GPA, acpi.out.data, acpi.out.len, err);
     buf_fini(&acpi.out);

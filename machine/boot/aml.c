@@ -31,7 +31,9 @@
 #define RESOURCE_IO 0x47
 #define RESOURCE_IRQ 0x22
 #define RESOURCE_END 0x79
+#define RESOURCE_MEMORY32 0x86
 #define RESOURCE_INTERRUPT 0x89 /* of any GSI, not only the 16 of a PC */
+#define MEMORY_WRITABLE 1
 #define INTERRUPT_CONSUMER_EDGE_HIGH 0x03
 #define IO_DECODE16 1
 
@@ -204,6 +206,24 @@ void aml_edge_interrupt(struct aml *aml, uint32_t gsi)
                        RESOURCE_END,       0};
     le_put(bytes + 5, gsi, 4);
     put_resources(aml, bytes, sizeof(bytes));
+}
+
+void aml_window_and_interrupt(struct aml *aml, uint32_t gpa, uint32_t bytes, uint32_t gsi)
+{
+    uint8_t list[12 + 9 + 2] = {RESOURCE_MEMORY32,
+                                9,
+                                0,
+                                MEMORY_WRITABLE,
+                                [12] = RESOURCE_INTERRUPT,
+                                6,
+                                0,
+                                INTERRUPT_CONSUMER_EDGE_HIGH,
+                                1,
+                                [21] = RESOURCE_END};
+    le_put(list + 4, gpa, 4);
+    le_put(list + 8, bytes, 4);
+    le_put(list + 17, gsi, 4);
+    put_resources(aml, list, sizeof(list));
 }
 
 void aml_notify(struct aml *aml, const char *segment, uint8_t value)

@@ -42,6 +42,9 @@ void aml_port_and_irq(struct aml *aml, uint16_t port, uint8_t count, unsigned ir
 /* A resource template of one edge-triggered interrupt of the I/O APICs. */
 void aml_edge_interrupt(struct aml *aml, uint32_t gsi);
 
+/* The same with a window of memory before it. */
+void aml_window_and_interrupt(struct aml *aml, uint32_t gpa, uint32_t bytes, uint32_t gsi);
+
 /* Notify(segment, value): the segment is looked for in the scopes around. */
 void aml_notify(struct aml *aml, const char *segment, uint8_t value);
 

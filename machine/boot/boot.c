@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "machine/boot/acpi.h"
@@ -14,6 +15,7 @@
 #include "machine/boot/linux_params.h"
 #include "machine/boot/pvh.h"
 #include "machine/layout.h"
+#include "machine/virtio/mmio.h"
 
 static int load_kernel(struct mem *mem, const struct boot_source *src, struct kernel *kernel,
                        struct boot_entry *entry, struct err *err)
@@ -44,18 +46,46 @@ static int load_initrd(struct mem *mem, const struct boot_source *src, const str
     return 0;
 }
 
-static int write_cmdline(struct mem *mem, const char *cmdline, const struct kernel *kernel,
-                         struct err *err)
+/* Whether `word` is one of the words of a command line, or how one begins that ends in '='. */
+static bool has_word(const char *cmdline, const char *word)
 {
-    uint64_t max = LAYOUT_CMDLINE_MAX - 1, len = strlen(cmdline);
+    size_t len = strlen(word);
+    for (const char *at = cmdline; (at = strstr(at, word)); at += len)
+        if ((at == cmdline || at[-1] == ' ') &&
+            (word[len - 1] == '=' || at[len] == ' ' || at[len] == '\0'))
+            return true;
+    return false;
+}
+
+/* A kernel that is told to do without ACPI finds its virtio devices here, unless somebody said
+ * already which. It has no interrupt lines but those of the ISA bus. */
+static void announce_virtio(char *cmdline, size_t size, unsigned virtio)
+{
+    if (!has_word(cmdline, "acpi=off") || has_word(cmdline, "virtio_mmio.device="))
+        return;
+    for (unsigned i = 0; i < virtio && virtio_mmio_gsi(i) < 16; i++) {
+        size_t len = strlen(cmdline);
+        snprintf(cmdline + len, size - len, " virtio_mmio.device=4K@0x%" PRIx64 ":%u",
+                 virtio_mmio_gpa(i), virtio_mmio_gsi(i));
+    }
+}
+
+static int write_cmdline(struct mem *mem, const struct boot_source *src,
+                         const struct kernel *kernel, struct err *err)
+{
+    char text[2 * LAYOUT_CMDLINE_MAX];
+    uint64_t max = LAYOUT_CMDLINE_MAX - 1;
     if (kernel->cmdline_max < max)
         max = kernel->cmdline_max;
+    snprintf(text, sizeof(text), "%s", src->cmdline ? src->cmdline : "");
+    announce_virtio(text, sizeof(text), src->virtio);
+    uint64_t len = strlen(text);
     if (len > max)
         return err_set(err, E2BIG,
                        "command line has %" PRIu64 " bytes, more than the %" PRIu64
                        " that fit this kernel",
                        len, max);
-    return mem_write(mem, LAYOUT_CMDLINE, cmdline, len + 1, err);
+    return mem_write(mem, LAYOUT_CMDLINE, text, len + 1, err);
 }
 
 static int write_info(struct mem *mem, const struct kernel *kernel, struct boot_entry *entry,
@@ -90,9 +120,9 @@ int boot_load(struct mem *mem, const struct boot_source *src, struct boot_entry 
     if (rc == 0)
         rc = load_initrd(mem, src, &kernel, entry, err);
     if (rc == 0)
-        rc = write_cmdline(mem, src->cmdline ? src->cmdline : "", &kernel, err);
+        rc = write_cmdline(mem, src, &kernel, err);
     if (rc == 0)
-        rc = acpi_write(mem, src->cpus, err);
+        rc = acpi_write(mem, &(struct acpi_facts){.cpus = src->cpus, .virtio = src->virtio}, err);
     if (rc == 0)
         rc = write_info(mem, &kernel, entry, err);
     return rc == 0 ? entry_write(mem, entry->protocol, err) : rc;

@@ -25,6 +25,7 @@ struct boot_source {
     int kernel_fd, initrd_fd; /* borrowed plain files, read by position; initrd -1: none */
     const char *cmdline;      /* borrowed; NULL as "" */
     unsigned cpus;            /* 1..64 */
+    unsigned virtio;          /* windows of virtio over MMIO that are in use */
 };
 
 struct boot_entry {

@@ -18,7 +18,16 @@ const struct device_type *const devices_table[] = {
     &serial_type, &rtc_type, &i8042_type, &vmgenid_type, &acpi_pm_type,
 };
 const unsigned devices_count = sizeof(devices_table) / sizeof(devices_table[0]);
-_Static_assert(sizeof(devices_table) / sizeof(devices_table[0]) <= DEVICES_MAX, "too many devices");
+_Static_assert(sizeof(devices_table) / sizeof(devices_table[0]) + DEVICE_WISHES_MAX <= DEVICES_MAX,
+               "too many devices");
+
+static unsigned count_type(const struct devices *d, const struct device_type *type)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < d->count; i++)
+        n += d->types[i] == type;
+    return n;
+}
 
 static int build(struct devices *d, const struct device_type *type, const struct device_env *env,
                  struct err *err)
@@ -30,29 +39,45 @@ static int build(struct devices *d, const struct device_type *type, const struct
         free(dev);
         return err_wrap(err, "device '%s'", type->name);
     }
+    d->types[d->count] = type;
+    d->instances[d->count] = env->instance;
     d->slots[d->count++] = dev;
     return 0;
 }
 
-int devices_init(struct devices *d, const struct device_env *env, struct err *err)
+static int build_wish(struct devices *d, const struct device_wish *wish,
+                      const struct device_env *common, unsigned slot, struct err *err)
 {
-    *d = (struct devices){.table = devices_table};
-    for (unsigned i = 0; i < devices_count; i++) {
-        int rc = build(d, devices_table[i], env, err);
-        if (rc < 0) {
-            devices_fini(d);
-            return rc;
-        }
-    }
-    return 0;
+    struct device_env env = *common;
+    env.config = wish->config;
+    env.instance = count_type(d, wish->type);
+    env.slot = slot;
+    return build(d, wish->type, &env, err);
+}
+
+int devices_init(struct devices *d, const struct device_env *env, const struct device_wish *wishes,
+                 unsigned count, struct err *err)
+{
+    int rc = 0;
+    *d = (struct devices){0};
+    if (count > DEVICE_WISHES_MAX)
+        return err_set(err, E2BIG, "%u devices are more than the %d that a machine takes", count,
+                       DEVICE_WISHES_MAX);
+    for (unsigned i = 0; rc == 0 && i < devices_count; i++)
+        rc = build(d, devices_table[i], env, err);
+    for (unsigned i = 0; rc == 0 && i < count; i++)
+        rc = build_wish(d, &wishes[i], env, i, err);
+    if (rc < 0)
+        devices_fini(d);
+    return rc;
 }
 
 void devices_fini(struct devices *d)
 {
     while (d->count > 0) {
         unsigned i = --d->count;
-        if (d->table[i]->fini)
-            d->table[i]->fini(d->slots[i]);
+        if (d->types[i]->fini)
+            d->types[i]->fini(d->slots[i]);
         free(d->slots[i]);
         d->slots[i] = NULL;
     }
@@ -61,7 +86,7 @@ void devices_fini(struct devices *d)
 void *devices_find(const struct devices *d, const char *name)
 {
     for (unsigned i = 0; i < d->count; i++)
-        if (strcmp(d->table[i]->name, name) == 0)
+        if (strcmp(d->types[i]->name, name) == 0)
             return d->slots[i];
     return NULL;
 }
@@ -69,31 +94,31 @@ void *devices_find(const struct devices *d, const char *name)
 void devices_quiesce(struct devices *d)
 {
     for (unsigned i = d->count; i-- > 0;)
-        if (d->table[i]->quiesce)
-            d->table[i]->quiesce(d->slots[i]);
+        if (d->types[i]->quiesce)
+            d->types[i]->quiesce(d->slots[i]);
 }
 
 void devices_resume(struct devices *d)
 {
     for (unsigned i = 0; i < d->count; i++)
-        if (d->table[i]->resume)
-            d->table[i]->resume(d->slots[i]);
+        if (d->types[i]->resume)
+            d->types[i]->resume(d->slots[i]);
 }
 
 void devices_reset(struct devices *d)
 {
     for (unsigned i = 0; i < d->count; i++)
-        if (d->table[i]->reset)
-            d->table[i]->reset(d->slots[i]);
+        if (d->types[i]->reset)
+            d->types[i]->reset(d->slots[i]);
 }
 
 int devices_sections(struct devices *d, struct section_set *set, struct err *err)
 {
     int rc = 0;
     for (unsigned i = 0; rc == 0 && i < d->count; i++)
-        if (d->table[i]->state)
-            rc = section_set_add(set, d->table[i]->state, 0,
-                                 d->table[i]->optional ? 0 : SECTION_CRITICAL, d->slots[i], err);
+        if (d->types[i]->state)
+            rc = section_set_add(set, d->types[i]->state, d->instances[i],
+                                 d->types[i]->optional ? 0 : SECTION_CRITICAL, d->slots[i], err);
     return rc;
 }
 

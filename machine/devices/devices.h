@@ -1,7 +1,7 @@
 /*
- * The devices of a machine: one table, walked in order to build, pause, save, load and reset them.
- * Boot, restore and an incoming migration all come through devices_init; a restore then loads state
- * into what it built.
+ * The devices of a machine: one table, and behind it those that its config asks for (disks, ...),
+ * walked in order to build, pause, save, load and reset them. Boot, restore and an incoming
+ * migration all come through devices_init; a restore then loads state into what it built.
  *
  *     devices_init -> [devices_load] -> devices_resume -> guest runs
  *                                       devices_quiesce -> [devices_save, devices_reset] -> ...
@@ -22,13 +22,24 @@ extern const struct device_type *const devices_table[];
 extern const unsigned devices_count;
 
 struct devices {
-    const struct device_type *const *table; /* borrowed */
-    void *slots[DEVICES_MAX];               /* owned; slots[i] is of table[i] */
-    unsigned count;                         /* built so far */
+    const struct device_type *types[DEVICES_MAX]; /* borrowed */
+    void *slots[DEVICES_MAX];                     /* owned; slots[i] is of types[i] */
+    unsigned instances[DEVICES_MAX];              /* of several of one type: which one */
+    unsigned count;                               /* built so far */
 };
 
-/* Builds all of the table; what the env points to outlives the devices. */
-int devices_init(struct devices *d, const struct device_env *env, struct err *err);
+/* A device that not every machine has: the config asks for it. */
+struct device_wish {
+    const struct device_type *type;
+    const void *config; /* what its init finds in env->config; borrowed during devices_init */
+};
+
+#define DEVICE_WISHES_MAX 16
+
+/* Builds all of the table, then the wishes in their order; what the env points to outlives the
+ * devices. */
+int devices_init(struct devices *d, const struct device_env *env, const struct device_wish *wishes,
+                 unsigned count, struct err *err);
 
 /* No vCPU runs and the I/O thread is still there or already ended. Also for a zeroed struct. */
 void devices_fini(struct devices *d);

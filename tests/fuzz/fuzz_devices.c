@@ -98,7 +98,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                              .console = &console,
                              .wall_ns = stopped_clock};
     uint8_t *bytes = malloc(size ? size : 1);
-    if (!bytes || devices_init(&devices, &env, &err) < 0)
+    if (!bytes || devices_init(&devices, &env, NULL, 0, &err) < 0)
         abort();
     if (size)
         memcpy(bytes, data, size);

@@ -91,6 +91,8 @@ void rig_start(struct rig *r, const struct rig_options *o)
         .kernel_fd = r->kernel_fd,
         .initrd_fd = -1,
         .generation = o->generation,
+        .devices = o->devices,
+        .ndevices = o->ndevices,
     };
     r->host = (struct machine_host){.kvm = &r->kvm,
                                     .console = &r->console,
@@ -152,6 +154,20 @@ void rig_move(struct rig *r, const struct buf *state, enum clock_policy policy)
     close(fd);
     machine_free(r->machine);
     r->machine = fresh;
+}
+
+void rig_shuffle(struct rig *r, int cycles, enum clock_policy policy)
+{
+    unsigned seed = 4711;
+    for (int i = 0; i < cycles; i++) {
+        struct buf bytes;
+        nanosleep(&(struct timespec){.tv_nsec = (1 + rand_r(&seed) % 15000) * 1000l}, NULL);
+        machine_pause(r->machine);
+        rig_save(r, &bytes);
+        rig_move(r, &bytes, policy);
+        buf_fini(&bytes);
+        machine_resume(r->machine);
+    }
 }
 
 char *rig_console(struct rig *r)

@@ -29,6 +29,8 @@ struct rig_options {
     unsigned cpus;                             /* 0: 1 */
     uint64_t memory_bytes;                     /* 0: 128 MiB */
     const struct uuid *generation;             /* NULL: drawn; of this machine alone */
+    const struct device_wish *devices;         /* outlives the rig */
+    unsigned ndevices;
 };
 
 /* cmocka setup for a group: skips all of it, with the reason, where KVM cannot be used. */
@@ -54,6 +56,9 @@ void rig_save(struct rig *r, struct buf *state);
 /* A new machine, paused, with the old one's memory (as a file, mapped) and this state; the old one
  * is dropped. Its generation is r->config's, or kept. */
 void rig_move(struct rig *r, const struct buf *state, enum clock_policy policy);
+
+/* Waits, saves, moves and goes on, at `cycles` random moments. */
+void rig_shuffle(struct rig *r, int cycles, enum clock_policy policy);
 
 /* All that is on the console; freed by the caller. */
 char *rig_console(struct rig *r);

@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -25,11 +24,6 @@ static int cycles(void)
     return getenv("FERRY_LONG") ? CYCLES_LONG : CYCLES;
 }
 
-static void wait_us(unsigned us)
-{
-    nanosleep(&(struct timespec){.tv_nsec = us * 1000l}, NULL);
-}
-
 struct guest {
     const char *guest, *cmdline;
     unsigned cpus;
@@ -40,21 +34,12 @@ static void survives_moves(void **state)
 {
     const struct guest *g = *state;
     struct rig rig;
-    unsigned seed = 4711;
     rig_start(&rig, &(struct rig_options){.guest = g->guest,
                                           .cmdline = g->cmdline,
                                           .cpus = g->cpus,
                                           .memory_bytes = 48ull << 20});
     rig_expect(&rig, NULL, "errors=0", 20000);
-    for (int i = 0; i < cycles(); i++) {
-        struct buf bytes;
-        wait_us(1 + (unsigned)rand_r(&seed) % 15000);
-        machine_pause(rig.machine);
-        rig_save(&rig, &bytes);
-        rig_move(&rig, &bytes, g->policy);
-        buf_fini(&bytes);
-        machine_resume(rig.machine);
-    }
+    rig_shuffle(&rig, cycles(), g->policy);
     uint64_t offset = console_end(&rig.console);
     rig_expect(&rig, &offset, "errors=0", 20000);
     rig_expect(&rig, &offset, "errors=0", 20000);
@@ -81,7 +66,7 @@ static void same_bytes(void **state)
         rig_save(&rig, &second);
         assert_int_equal(first.len, second.len);
         machine_resume(rig.machine);
-        wait_us(20000);
+        nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
         buf_fini(&first);
         buf_fini(&second);
     }

@@ -101,7 +101,7 @@ static inline struct rig *rig_new(void)
         .console = &r->console,
         .wall_ns = rig_wall,
     };
-    assert_int_equal(devices_init(&r->devices, &env, &err), 0);
+    assert_int_equal(devices_init(&r->devices, &env, NULL, 0, &err), 0);
     devices_resume(&r->devices);
     return r;
 }

@@ -99,7 +99,7 @@ static void find_dsdt(struct table *t)
 static void test_fadt(void **state)
 {
     struct table t, facs;
-    assert_int_equal(acpi_write(&mem, 1, &err), 0);
+    assert_int_equal(acpi_write(&mem, &(struct acpi_facts){.cpus = 1}, &err), 0);
     find_table("FACP", &t);
     assert_int_equal(t.len, 276);
     assert_int_equal(le_get(t.bytes + 46, 2), 9);     /* SCI_INT */
@@ -133,7 +133,7 @@ static void check_madt(unsigned cpus)
         /* NMI */      4, 6, 0xff, 0, 0, 1};
     /* clang-format on */
     struct table t;
-    assert_int_equal(acpi_write(&mem, cpus, &err), 0);
+    assert_int_equal(acpi_write(&mem, &(struct acpi_facts){.cpus = cpus}, &err), 0);
     find_table("APIC", &t);
     assert_int_equal(t.len, 44 + 8 * cpus + sizeof(rest));
     assert_int_equal(le_get(t.bytes + 36, 4), 0xfee00000);
@@ -153,8 +153,8 @@ static void test_madt(void **state)
 
 static void test_cpu_count_refused(void **state)
 {
-    assert_int_equal(acpi_write(&mem, 0, &err), -EINVAL);
-    assert_int_equal(acpi_write(&mem, 65, &err), -EINVAL);
+    assert_int_equal(acpi_write(&mem, &(struct acpi_facts){.cpus = 0}, &err), -EINVAL);
+    assert_int_equal(acpi_write(&mem, &(struct acpi_facts){.cpus = 65}, &err), -EINVAL);
     assert_string_equal(err.text, "number of vCPUs is 65, not 1 to 64");
 }
 
@@ -200,10 +200,33 @@ static void test_dsdt(void **state)
         /* Notify (VGEN, 0x80) */    0x86, 'V', 'G', 'E', 'N', 0x0a, 0x80};
     /* clang-format on */
     struct table t;
-    assert_int_equal(acpi_write(&mem, 1, &err), 0);
+    assert_int_equal(acpi_write(&mem, &(struct acpi_facts){.cpus = 1}, &err), 0);
     find_dsdt(&t);
     assert_int_equal(t.len, 36 + sizeof(want));
     assert_memory_equal(t.bytes + 36, want, sizeof(want));
+}
+
+/* One window of virtio over MMIO behind the two devices that are always there. */
+static void test_dsdt_virtio(void **state)
+{
+    /* clang-format off */
+    static const uint8_t want[] = {
+        /* Device (VR00) */            0x5b, 0x82, 0x3a, 'V', 'R', '0', '0',
+        /* _HID "LNRO0005" */          0x08, '_', 'H', 'I', 'D', 0x0d,
+                                       'L', 'N', 'R', 'O', '0', '0', '0', '5', 0,
+        /* _UID Zero */                0x08, '_', 'U', 'I', 'D', 0,
+        /* _CRS Buffer (23) */         0x08, '_', 'C', 'R', 'S', 0x11, 26, 0x0a, 23,
+        /* 4 KiB at 0xd0000000 */      0x86, 9, 0, 1, 0, 0, 0, 0xd0, 0, 0x10, 0, 0,
+        /* GSI 10, edge */             0x89, 6, 0, 3, 1, 10, 0, 0, 0,
+        /* end */                      0x79, 0};
+    /* clang-format on */
+    struct table t;
+    assert_int_equal(acpi_write(&mem, &(struct acpi_facts){.cpus = 1, .virtio = 1}, &err), 0);
+    find_dsdt(&t);
+    assert_memory_equal(t.bytes + t.len - sizeof(want), want, sizeof(want));
+    assert_int_equal(acpi_write(&mem, &(struct acpi_facts){.cpus = 1, .virtio = 17}, &err),
+                     -EINVAL);
+    assert_string_equal(err.text, "17 virtio devices are more than 16");
 }
 
 /* Lengths at the edges of their 1, 2 and 3 byte forms; numbers of every size. */
@@ -312,7 +335,7 @@ static void test_iasl(void **state)
     struct table t;
     if (system("iasl -v >/dev/null 2>&1") != 0)
         skip();
-    assert_int_equal(acpi_write(&mem, 3, &err), 0);
+    assert_int_equal(acpi_write(&mem, &(struct acpi_facts){.cpus = 3, .virtio = 16}, &err), 0);
     assert_true(temp_dir(dir, sizeof(dir)));
     find_dsdt(&t);
     disassemble("dsdt", &t, text);
@@ -324,6 +347,8 @@ static void test_iasl(void **state)
     assert_non_null(strstr(text, "Name (_CID, \"VM_Gen_Counter\")"));
     assert_non_null(strstr(text, "Notify (VGEN, 0x80)"));
     assert_non_null(strstr(text, "Interrupt (ResourceConsumer, Edge, ActiveHigh, Exclusive, ,, )"));
+    assert_non_null(strstr(text, "Device (VR0F)"));
+    assert_non_null(strstr(text, "0xD000F000"));
     compile("dsdt", text);
     find_table("APIC", &t);
     disassemble("apic", &t, text);
@@ -340,6 +365,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_madt, setup, teardown),
         cmocka_unit_test_setup_teardown(test_cpu_count_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(test_dsdt, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_dsdt_virtio, setup, teardown),
         cmocka_unit_test_setup_teardown(test_iasl, setup, teardown),
         cmocka_unit_test(test_aml_lengths),
         cmocka_unit_test(test_aml_integers),

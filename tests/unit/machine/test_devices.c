@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "base/crc32c.h"
 #include "machine/devices/acpi_pm.h"
+#include "machine/devices/virtio_rng.h"
 #include "machine/vcpu_state.h"
 #include "machine/vm_state.h"
 #include "tests/unit/machine/rig.h"
@@ -98,7 +99,7 @@ static void test_init_fails(void **state)
                              .console = &r->console,
                              .wall_ns = rig_wall};
     assert_int_equal(bus_add(&bus, LAYOUT_RESET_PORT, 1, NULL, NULL, &err), 0);
-    assert_true(devices_init(&second, &env, &err) < 0);
+    assert_true(devices_init(&second, &env, NULL, 0, &err) < 0);
     assert_string_equal(err.text, "device 'acpi-pm': bus range at 0xcf9 overlaps another");
     assert_int_equal(second.count, 0);
     devices_fini(&second);
@@ -409,6 +410,7 @@ static void test_schema(void **state)
     assert_int_equal(field_describe(&vcpu_state_desc, &now, &err), 0);
     for (unsigned i = 0; i < devices_count; i++)
         assert_int_equal(field_describe(devices_table[i]->state, &now, &err), 0);
+    assert_int_equal(field_describe(virtio_rng_type.state, &now, &err), 0);
     buf_append(&now, "", 1);
     FILE *f = fopen(path, "r");
     size_t n = f ? fread(golden, 1, sizeof(golden) - 1, f) : 0;

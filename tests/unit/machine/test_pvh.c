@@ -67,6 +67,40 @@ static void test_start_info(void **state)
     assert_string_equal(cmdline, "console=x");
 }
 
+static const char *boot_with_virtio(const char *text, unsigned virtio)
+{
+    static char cmdline[2048];
+    CLEAN(clean_fd) int kernel = image_file(image_elf, sizeof(image_elf));
+    struct boot_source src = {
+        .kernel_fd = kernel, .initrd_fd = -1, .cmdline = text, .cpus = 1, .virtio = virtio};
+    int rc = boot_load(&mem, &src, &entry, &err);
+    assert_int_equal(mem_read(&mem, 0x20000, cmdline, sizeof(cmdline), &err), 0);
+    return rc == 0 ? cmdline : NULL;
+}
+
+/* Who does without ACPI is told of virtio devices here, as many as have an ISA interrupt. */
+static void test_virtio_on_the_command_line(void **state)
+{
+    char text[2048];
+    assert_string_equal(boot_with_virtio("quiet acpi=off", 2),
+                        "quiet acpi=off virtio_mmio.device=4K@0xd0000000:10 "
+                        "virtio_mmio.device=4K@0xd0001000:11");
+    assert_string_equal(boot_with_virtio("acpi=off", 0), "acpi=off");
+    static const char *const same[] = {"quiet", "acpi=offline", "noacpi=off",
+                                       "acpi=off virtio_mmio.device=4K@0x1:2"};
+    for (size_t i = 0; i < sizeof(same) / sizeof(same[0]); i++)
+        assert_string_equal(boot_with_virtio(same[i], 3), same[i]);
+    const char *at = boot_with_virtio("acpi=off", 16);
+    unsigned n = 0;
+    while ((at = strstr(at, "virtio_mmio.device=")))
+        at += ++n ? 1 : 0;
+    assert_int_equal(n, 8);
+    memset(text, 'x', 2040);
+    snprintf(text + 2020, sizeof(text) - 2020, " acpi=off");
+    assert_null(boot_with_virtio(text, 1));
+    assert_non_null(strstr(err.text, "command line has 2065 bytes, more than the 2047"));
+}
+
 static void test_memory_map(void **state)
 {
     static const uint64_t want[][3] = {
@@ -224,6 +258,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_start_info, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_virtio_on_the_command_line, setup, teardown),
         cmocka_unit_test_setup_teardown(test_memory_map, setup, teardown),
         cmocka_unit_test_setup_teardown(test_memory_map_high, setup, teardown),
         cmocka_unit_test_setup_teardown(test_registers, setup, teardown),
