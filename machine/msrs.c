@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHUNK 256u
+#define CHUNK 255u /* KVM refuses 256 in one call */
 
 struct chunk {
     struct kvm_msrs head;
