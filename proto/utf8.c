@@ -95,6 +95,9 @@ int utf8_check_message(const ProtobufCMessage *message, struct err *err)
 {
     const ProtobufCMessageDescriptor *type = message->descriptor;
     int rc = 0;
+    for (unsigned i = 0; i < message->n_unknown_fields; i++)
+        if (message->unknown_fields[i].tag == 0)
+            return err_set(err, EBADMSG, "a field of %s has the number 0", type->short_name);
     for (unsigned i = 0; rc == 0 && i < type->n_fields; i++)
         rc = check_field(message, &type->fields[i], err);
     return rc;

@@ -14,5 +14,6 @@ bool utf8_valid(const char *text);
  * were cut somewhere, or hold what somebody else wrote. */
 void utf8_clean(char *text);
 
-/* All strings of a message and of the messages in it; an error names the field. */
+/* All strings of a message and of the messages in it; an error names the field. Nor may a field
+ * have the number 0, which protobuf-c reads in a longer form but would not read again. */
 int utf8_check_message(const ProtobufCMessage *message, struct err *err);

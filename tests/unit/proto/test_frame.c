@@ -285,6 +285,8 @@ static void test_malformed_fields(void **state)
         {"start twice", 8, {0x22, 2, 0x10, 1, 0x22, 2, 0x10, 0}, 0},
         {"start, then kill", 6, {0x22, 2, 0x10, 1, 0x4a, 0}, 0},
         {"unknown field 99", 5, {0x98, 6, 1, 8, 1}, 0},
+        {"field 0", 4, {0, 1, 8, 1}, EBADMSG},
+        {"field 0, too long", 5, {0x80, 0, 1, 8, 1}, EBADMSG},
         {"nothing", 0, {0}, 0},
     };
     for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
