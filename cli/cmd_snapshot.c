@@ -1,4 +1,4 @@
-/* vmctl snapshot create, list, show, verify, rm; vmctl restore. */
+/* vmctl snapshot create, untrack, list, show, verify, rm; vmctl restore. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -25,9 +25,16 @@ int cmd_snapshot_create(const struct args *args, struct err *err)
     Ferry__SnapshotCreateRequest body = FERRY__SNAPSHOT_CREATE_REQUEST__INIT;
     const struct act act = {
         .doing = "saving", .name = args->words[0], .undone = "nothing is left of the snapshot"};
+    if (args->track && (args->last || args->stop))
+        return err_set(err, COMMAND_USAGE, "--track goes neither with --last nor with --stop");
     body.name = (char *)args->words[0];
     body.snapshot = (char *)args->words[1];
     body.stop = args->stop;
+    body.parent = args->parent ? (char *)args->parent : body.parent;
+    body.or_full = args->full;
+    body.track = args->track;
+    body.last = args->last;
+    body.pack = args->pack;
     request.body_case = FERRY__REQUEST__BODY_SNAPSHOT_CREATE;
     request.snapshot_create = &body;
     int rc = act_ask(&act, args->run, &request, FERRY__REPLY__BODY_SNAPSHOT, &reply, err);
@@ -37,6 +44,17 @@ int cmd_snapshot_create(const struct args *args, struct err *err)
         return rc;
     return args->json ? snapshot_json_made(stdout, reply->snapshot, err)
                       : snapshot_print_made(stdout, reply->snapshot);
+}
+
+int cmd_snapshot_untrack(const struct args *args, struct err *err)
+{
+    Ferry__Request request = FERRY__REQUEST__INIT;
+    Ferry__SnapshotUntrackRequest body = FERRY__SNAPSHOT_UNTRACK_REQUEST__INIT;
+    const struct act act = {.doing = "ending the tracking of", .name = args->words[0]};
+    body.name = (char *)act.name;
+    request.body_case = FERRY__REQUEST__BODY_SNAPSHOT_UNTRACK;
+    request.snapshot_untrack = &body;
+    return act_run(&act, args, &request, err);
 }
 
 static void print_names(const Ferry__SnapshotList *list)

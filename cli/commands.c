@@ -66,6 +66,19 @@ static const struct option console_options[] = {
 };
 
 static const struct option create_options[] = {
+    {"parent", "SNAP", OPTION_NAME, OPTION_STRING(parent), .help =
+     "Save only what changed since that snapshot. It has to be the one since which the guest's changes are "
+     "tracked, or the one that the guest was restored from. They go on being tracked, so that the next one "
+     "can stand on this."},
+    {"full", NULL, OPTION_FLAG, OPTION_BOOL(full), .help =
+     "Save all of the guest, as without --parent; with it, only where what changed since then is not known."},
+    {"track", NULL, OPTION_FLAG, OPTION_BOOL(track), .help =
+     "Track the guest's changes from here on, so that a snapshot with this one as --parent can follow. "
+     "It costs the guest a fault of some microseconds for its first write to each page after a snapshot."},
+    {"last", NULL, OPTION_FLAG, OPTION_BOOL(last), .needs = "parent", .help =
+     "The last one of its chain: the guest's changes are not tracked any more."},
+    {"pack", NULL, OPTION_FLAG, OPTION_BOOL(pack), .help =
+     "Compress its memory, for keeping it: it takes longer to make and to start from."},
     {"stop", NULL, OPTION_FLAG, OPTION_BOOL(stop), .help =
      "End the guest where the snapshot stands, instead of letting it run on."},
     {NULL},
@@ -131,7 +144,15 @@ const struct command commands[] = {
      "save a running or paused guest",
      "The guest runs on while its memory is copied and stands still only for the last of it. Ends when "
      "the snapshot is safe on disk and tells what it takes there, how long the guest stood still and "
-     "how long all of it took. Ctrl-C gives up, and nothing is left of it."},
+     "how long all of it took. Ctrl-C gives up, and nothing is left of it. "
+     "A chain begins with a snapshot with --track and goes on with --parent, each on the one before: "
+     "'create web mon --track', 'create web tue --parent mon', 'create web wed --parent tue'. It is over "
+     "with --last or --stop, with 'snapshot untrack', and when the guest is reset or its process ends."},
+    {"snapshot untrack", {VM}, NULL, cmd_snapshot_untrack,
+     "end a chain of snapshots",
+     "The guest's changes are not tracked any more, which 'snapshot create' began with --track or "
+     "--parent. 'show' tells whether they are. Removing the snapshot since which they are tracked ends it, "
+     "too."},
     {"snapshot list", {{NULL}}, list_options, cmd_snapshot_list,
      "list the snapshots",
      "A line for each snapshot: the VM it is of, its age, the guest's memory, what it takes on disk, "

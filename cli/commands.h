@@ -87,6 +87,7 @@ int cmd_pause(const struct args *args, struct err *err);
 int cmd_resume(const struct args *args, struct err *err);
 int cmd_console(const struct args *args, struct err *err);
 int cmd_snapshot_create(const struct args *args, struct err *err);
+int cmd_snapshot_untrack(const struct args *args, struct err *err);
 int cmd_snapshot_list(const struct args *args, struct err *err);
 int cmd_snapshot_show(const struct args *args, struct err *err);
 int cmd_snapshot_verify(const struct args *args, struct err *err);

@@ -20,6 +20,9 @@ static const struct kind_row {
     [FERRY__EVENT_KIND__EVENT_REMOVED] = {"removed", "removed"},
     [FERRY__EVENT_KIND__EVENT_ADOPTED] = {"adopted", "found running"},
     [FERRY__EVENT_KIND__EVENT_DAEMON_STARTED] = {"daemon-started", "daemon started"},
+    [FERRY__EVENT_KIND__EVENT_SNAPSHOT_CREATED] = {"snapshot-created", "snapshot"},
+    [FERRY__EVENT_KIND__EVENT_SNAPSHOT_FAILED] = {"snapshot-failed", "no snapshot"},
+    [FERRY__EVENT_KIND__EVENT_SNAPSHOT_REMOVED] = {"snapshot-removed", "snapshot gone"},
 };
 
 static const struct kind_row *kind_of(const Ferry__Event *event)

@@ -12,6 +12,8 @@
 #include "cli/text.h"
 #include "cli/vm.h"
 
+#define LINEAGE_SHOWN 8u
+
 static void add_age(struct table *t, const Ferry__SnapshotSummary *s, uint64_t now_wall_ns)
 {
     char text[32] = "";
@@ -53,6 +55,18 @@ static void add_summary(struct table *t, const Ferry__SnapshotSummary *s)
     table_add_pair(t, "parent", s->parent);
 }
 
+/* Oldest first, as "mon, tue". */
+static void add_lineage(struct table *t, const Ferry__SnapshotDetail *s)
+{
+    char text[LINEAGE_SHOWN * 70 + 8] = "";
+    size_t from = s->n_lineage > LINEAGE_SHOWN ? s->n_lineage - LINEAGE_SHOWN : 0;
+    size_t used = from ? (size_t)snprintf(text, sizeof(text), "..., ") : 0;
+    for (size_t i = from; i < s->n_lineage; i++)
+        used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%.64s", i > from ? ", " : "",
+                                 s->lineage[i]->name);
+    table_add_pair(t, "lineage", text);
+}
+
 static void add_config(struct table *t, const Ferry__MachineConfig *c)
 {
     char text[UUID_TEXT_SIZE];
@@ -86,6 +100,7 @@ int snapshot_print_detail(FILE *out, const Ferry__SnapshotDetail *s, struct err 
     CLEAN(table_fini) struct table t;
     table_init(&t, columns, 2);
     add_summary(&t, s->summary);
+    add_lineage(&t, s);
     add_config(&t, s->config);
     table_add_pair(&t, "vendor", s->cpu_vendor);
     table_add_pair(&t, "features", s->cpu_features);
@@ -102,6 +117,10 @@ int snapshot_print_made(FILE *out, const Ferry__SnapshotDetail *s)
     units_format_time(s->total_ns / 1000000u, total, sizeof(total));
     text_print_line(out, s->summary->name);
     fprintf(out, ": %s on disk, paused %.1f ms, took %s\n", disk, (double)s->pause_ns / 1e6, total);
+    if (*s->note) {
+        fflush(out);
+        text_note("it is a complete one: %s", s->note);
+    }
     return 0;
 }
 
@@ -155,6 +174,10 @@ int snapshot_json_detail(FILE *out, const Ferry__SnapshotDetail *s, struct err *
     json_begin(&j, out);
     json_object(&j, NULL);
     json_summary(&j, s->summary);
+    json_array(&j, "lineage");
+    for (size_t i = 0; i < s->n_lineage; i++)
+        vm_json_ref(&j, NULL, s->lineage[i]);
+    json_end(&j);
     vm_json_config(&j, s->config);
     json_string(&j, "release", s->release);
     json_string(&j, "cpu_vendor", s->cpu_vendor);
@@ -181,5 +204,9 @@ int snapshot_json_made(FILE *out, const Ferry__SnapshotDetail *s, struct err *er
     json_u64(&j, "total_ns", s->total_ns);
     json_u64(&j, "rounds", s->rounds);
     json_string(&j, "path", s->path);
+    if (*s->note)
+        json_string(&j, "note", s->note);
+    else
+        json_null(&j, "note");
     return json_finish(&j, err);
 }

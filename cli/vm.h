@@ -24,6 +24,8 @@ const char *vm_uuid_text(const ProtobufCBinaryData *bytes, char text[UUID_TEXT_S
  */
 void vm_json_summary(struct json *j, const Ferry__VmSummary *summary);
 void vm_json_uuid(struct json *j, const char *name, const ProtobufCBinaryData *bytes);
+/* A snapshot, or null. */
+void vm_json_ref(struct json *j, const char *key, const Ferry__SnapshotRef *ref);
 void vm_json_config(struct json *j, const Ferry__MachineConfig *config);
 
 /* Renderers; `now` is the time of the host, since 1970. */

@@ -111,6 +111,11 @@ int vm_print_detail(FILE *out, const Ferry__VmDetail *vm, uint64_t now_wall_ns, 
     table_add(&t, "resets");
     table_addf(&t, "%" PRIu32, vm->resets);
     table_add_pair(&t, "generation", vm_uuid_text(&vm->generation, generation));
+    table_add_pair(&t, "origin", vm->origin ? vm->origin->name : "");
+    if (vm->tracked) {
+        table_add(&t, "tracked");
+        table_addf(&t, "since %.64s", vm->tracked->name);
+    }
     table_add_pair(&t, "definition", vm->definition_path);
     table_add_pair(&t, "log", vm->log_path);
     int rc = table_print(&t, out, err);
@@ -131,6 +136,18 @@ void vm_json_uuid(struct json *j, const char *name, const ProtobufCBinaryData *b
         json_string(j, name, text);
     else
         json_null(j, name);
+}
+
+void vm_json_ref(struct json *j, const char *key, const Ferry__SnapshotRef *ref)
+{
+    if (!ref) {
+        json_null(j, key);
+        return;
+    }
+    json_object(j, key);
+    json_string(j, "name", ref->name);
+    vm_json_uuid(j, "uuid", &ref->uuid);
+    json_end(j);
 }
 
 void vm_json_config(struct json *j, const Ferry__MachineConfig *c)
@@ -201,6 +218,8 @@ int vm_json_detail(FILE *out, const Ferry__VmDetail *vm, struct err *err)
     json_ending(&j, vm->ending);
     json_u64(&j, "resets", vm->resets);
     vm_json_uuid(&j, "generation", &vm->generation);
+    vm_json_ref(&j, "restored_from", vm->origin);
+    vm_json_ref(&j, "tracked_since", vm->tracked);
     json_string(&j, "log_tail", vm->log_tail);
     json_string(&j, "definition_path", vm->definition_path);
     json_string(&j, "log_path", vm->log_path);

@@ -197,10 +197,12 @@ static int cancel(struct client *c, const Ferry__Request *r, struct err *err)
     struct request *rq = find_open(c, r->cancel->target);
     if (!rq)
         return err_set(err, ENOENT, "request %" PRIu32 " is not open", r->cancel->target);
-    err_set(&cancelled, ECANCELED, "cancelled");
-    if (rq->drop)
-        rq->drop(rq);
-    request_fail(rq, &cancelled);
+    if (!rq->too_late || !rq->too_late(rq)) {
+        err_set(&cancelled, ECANCELED, "cancelled");
+        if (rq->drop)
+            rq->drop(rq);
+        request_fail(rq, &cancelled);
+    }
     done.id = r->id;
     done.last = true;
     send_reply(c, &done);

@@ -86,6 +86,7 @@ int handle_show(struct request *rq, struct err *err)
     struct tenant *t = rq->tenant;
     char definition[4300], log[4300], tail[SHOW_LOG_BYTES];
     Ferry__VmSummary summary;
+    Ferry__SnapshotRef origin, tracked;
     Ferry__VmDetail vm = FERRY__VM_DETAIL__INIT;
     Ferry__Reply reply = FERRY__REPLY__INIT;
     summarize(t, &summary);
@@ -101,6 +102,10 @@ int handle_show(struct request *rq, struct err *err)
         vm.generation = (ProtobufCBinaryData){sizeof(t->generation.bytes), t->generation.bytes};
     vm.log_tail = tail;
     vm.definition_path = definition;
+    if (tenant_in(t, STATES_LIVE)) {
+        vm.origin = snapshot_ref_fill(&origin, &t->origin);
+        vm.tracked = snapshot_ref_fill(&tracked, &t->tracked);
+    }
     vm.log_path = log;
     reply.body_case = FERRY__REPLY__BODY_VM;
     reply.vm = &vm;

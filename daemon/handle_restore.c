@@ -42,6 +42,7 @@ struct restore_task {
     bool is_open;
     Ferry__WorkerRestore message;
     Ferry__WorkerExtent *extents, **extent_list; /* owned */
+    Ferry__SnapshotRef self, *lineage[SNAPSHOT_LINEAGE_MAX + 1];
     struct spawn_saved saved;
     struct clone *clones; /* owned */
 };
@@ -101,6 +102,20 @@ static int take_layers(struct restore_task *t, struct err *err)
     return 0;
 }
 
+/* What the clones come from: what the snapshot came from, and itself. */
+static void take_lineage(struct restore_task *t)
+{
+    const Ferry__SnapshotManifest *m = reader_manifest(&t->reader);
+    ferry__snapshot_ref__init(&t->self);
+    t->self.uuid = m->uuid;
+    t->self.name = m->name;
+    for (size_t i = 0; i < m->n_lineage; i++)
+        t->lineage[i] = m->lineage[i];
+    t->lineage[m->n_lineage] = &t->self;
+    t->message.lineage = t->lineage;
+    t->message.n_lineage = m->n_lineage + 1;
+}
+
 /* The state is read once here, to see that it is whole; the worker gets the file. */
 static int take_state(struct restore_task *t, const struct catalogue *c, struct err *err)
 {
@@ -128,6 +143,7 @@ static void on_run(struct task *task, void *ctx)
     t->is_open = true;
     if (take_extents(t, err) == 0 && take_layers(t, err) == 0)
         take_state(t, &c, err);
+    take_lineage(t);
     t->message.freeze_clock = freeze;
 }
 

@@ -1,9 +1,11 @@
 /*
- * snapshot create: a directory is begun in the catalogue, the worker fills it, and it gets its
- * name. A client that leaves cancels it, and nothing is left of it.
+ * snapshot create: a directory is begun in the catalogue, the worker fills it, it gets its name,
+ * and the worker hears of that. A client that leaves cancels it until it gets its name, and nothing
+ * is left of it. snapshot untrack ends what the worker remembers for the next one.
  */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
@@ -11,6 +13,8 @@
 #include "base/now.h"
 #include "daemon/handlers.h"
 #include "daemon/job_client.h"
+#include "daemon/snapshot_notice.h"
+#include "daemon/snapshot_ref.h"
 #include "daemon/snapshot_reply.h"
 #include "daemon/snapshot_task.h"
 #include "daemon/tenant.h"
@@ -20,9 +24,11 @@
 struct create {
     struct snapshot_task task;
     char vm[NAME_MAX_CHARS + 1];
-    bool stop;
-    struct job_client client; /* its fd is locked (task.lock) while it is connected */
-    Ferry__WorkerSnapshotDone done;
+    bool stop, or_full, track, pack;
+    struct snapshot_ref parent; /* its uuid once it was looked up */
+    struct job_client client;   /* its fd is locked (task.lock) while it is connected */
+    struct snapshot_done done;
+    char note[ERR_TEXT_MAX];
 };
 
 /* the worker's side --------------------------------------------------------------------- [job] */
@@ -50,6 +56,8 @@ static int take_reply(struct create *c, struct err *err)
         c->done.pause_ns = reply->snapshot_done->pause_ns;
         c->done.total_ns = reply->snapshot_done->total_ns;
         c->done.rounds = reply->snapshot_done->rounds;
+        if (reply->snapshot_done->note[0])
+            snprintf(c->note, sizeof(c->note), "%s", reply->snapshot_done->note);
         rc = 1;
     } else {
         rc = err_set(err, EPROTO, "the worker of '%s' does not say how far it is", c->vm);
@@ -63,8 +71,14 @@ static int connect_worker(struct create *c, int dirfd, struct err *err)
     Ferry__WorkerSnapshot ask = FERRY__WORKER_SNAPSHOT__INIT;
     Ferry__WorkerRequest request = FERRY__WORKER_REQUEST__INIT;
     struct job_client client = {.fd = -1};
-    ask.manifest = c->task.manifest;
+    Ferry__SnapshotManifest manifest = *c->task.manifest;
+    Ferry__SnapshotRef parent;
+    manifest.parent = snapshot_ref_fill(&parent, &c->parent);
+    ask.manifest = &manifest;
     ask.hold = c->stop;
+    ask.or_full = c->or_full;
+    ask.track = c->track;
+    ask.pack = c->pack;
     request.body_case = FERRY__WORKER_REQUEST__BODY_SNAPSHOT;
     request.snapshot = &ask;
     int rc = job_client_open(&client, c->task.root, c->vm, &request, &dirfd, 1, err);
@@ -76,6 +90,50 @@ static int connect_worker(struct create *c, int dirfd, struct err *err)
     return rc;
 }
 
+static bool same_message(const ProtobufCMessage *a, const ProtobufCMessage *b)
+{
+    size_t len = protobuf_c_message_get_packed_size(a);
+    CLEAN(clean_free) uint8_t *bytes = malloc(2 * len + 1);
+    if (!bytes || protobuf_c_message_get_packed_size(b) != len)
+        return false;
+    protobuf_c_message_pack(a, bytes);
+    protobuf_c_message_pack(b, bytes + len);
+    return memcmp(bytes, bytes + len, len) == 0;
+}
+
+/* A worker that its guest took over writes what it likes. What a restore would believe and open has
+ * to be what was asked: the machine with its paths, and whose memory lies below. */
+static int check_written(const struct create *c, int dirfd, struct err *err)
+{
+    struct snapshot_ref parent;
+    CLEAN(clean_manifest) Ferry__SnapshotManifest *m = manifest_read(dirfd, err);
+    if (!m)
+        return -err->code;
+    snapshot_ref_take(&parent, m->parent);
+    bool full_is_right = c->or_full || !snapshot_ref_is_set(&c->parent);
+    if (m->parent ? !snapshot_ref_same(&parent, &c->parent) : !full_is_right)
+        return err_set(err, EBADMSG, "the worker of '%s' wrote another parent", c->vm);
+    if (!same_message(&m->config->base, &c->task.manifest->config->base))
+        return err_set(err, EBADMSG, "the worker of '%s' wrote another machine", c->vm);
+    return 0;
+}
+
+/* From here on it is the parent of what follows. A worker that does not hear of it keeps what
+ * changed since the one before, so this need not succeed. */
+static void tell_kept(struct create *c)
+{
+    struct err ignored;
+    Ferry__WorkerRequest request = FERRY__WORKER_REQUEST__INIT;
+    Ferry__WorkerEmpty body = FERRY__WORKER_EMPTY__INIT;
+    request.body_case = FERRY__WORKER_REQUEST__BODY_KEPT;
+    request.kept = &body;
+    Ferry__WorkerReply *reply = job_client_send(&c->client, &request, &ignored) == 0
+                                    ? job_client_receive(&c->client, &ignored)
+                                    : NULL;
+    if (reply)
+        frame_free(&reply->base);
+}
+
 static int fill_and_publish(struct create *c, const struct uuid *uuid, int dirfd, struct err *err)
 {
     int rc = connect_worker(c, dirfd, err);
@@ -83,18 +141,45 @@ static int fill_and_publish(struct create *c, const struct uuid *uuid, int dirfd
         rc = take_reply(c, err);
     if (rc == -ECONNRESET)
         return err_set(err, ECONNRESET, "'%s' ended before it was saved", c->vm);
-    return rc < 0 ? rc : catalogue_publish(&c->task.catalogue, uuid, c->task.name, err);
+    rc = rc < 0 ? rc : check_written(c, dirfd, err);
+    if (rc == 0)
+        rc = snapshot_task_commit(&c->task, err);
+    if (rc == 0)
+        rc = catalogue_publish(&c->task.catalogue, uuid, c->task.name, err);
+    if (rc == 0)
+        tell_kept(c);
+    return rc;
+}
+
+/* By its uuid: another one that took its name is another one. */
+static int find_parent(struct create *c, struct err *err)
+{
+    uint64_t ram_bytes = c->task.manifest->config->memory_bytes;
+    if (!snapshot_ref_is_set(&c->parent) ||
+        catalogue_find_parent(&c->task.catalogue, c->parent.name, ram_bytes, &c->parent.uuid,
+                              err) == 0)
+        return 0;
+    if (!c->or_full)
+        return -err->code;
+    snprintf(c->note, sizeof(c->note), "%s", err->text);
+    *err = (struct err){0};
+    c->parent = (struct snapshot_ref){.name = ""};
+    return 0;
 }
 
 static int run(struct snapshot_task *t, struct err *err)
 {
+    struct create *c = (struct create *)t;
     struct uuid uuid;
     struct err ignored;
+    int rc = find_parent(c, err);
+    if (rc < 0)
+        return rc;
     manifest_uuid(&t->manifest->uuid, &uuid);
     CLEAN(clean_fd) int dirfd = catalogue_begin(&t->catalogue, &uuid, err);
     if (dirfd < 0)
         return dirfd;
-    int rc = fill_and_publish((struct create *)t, &uuid, dirfd, err);
+    rc = fill_and_publish(c, &uuid, dirfd, err);
     if (rc < 0) {
         clean_fd(&dirfd);
         catalogue_abandon(&t->catalogue, &uuid, &ignored);
@@ -106,21 +191,36 @@ static int run(struct snapshot_task *t, struct err *err)
 
 /* the client's side -------------------------------------------------------------------- [loop] */
 
-/* The guest is to end where its snapshot stands: it is killed while the worker still holds it. */
+/* The guest is to end where its snapshot stands: it is killed while the worker still holds it, also
+ * when nobody waits for that any more. */
+static void stop_guest(struct create *c)
+{
+    struct tenant *tenant = registry_find(&c->task.daemon->registry, c->vm);
+    const Ferry__MachineConfig *saved = c->task.manifest->config;
+    if (tenant && manifest_same_uuid(&tenant->config->uuid, &saved->uuid) &&
+        tenant_in(tenant, STATES_LIVE))
+        tenant_kill(tenant, "stopped at its snapshot");
+}
+
 static void on_ended(struct snapshot_task *t)
 {
     struct create *c = (struct create *)t;
-    struct tenant *tenant = t->rq ? t->rq->tenant : NULL;
-    if (t->err.code)
+    const Ferry__SnapshotRef *parent = t->manifest ? t->manifest->parent : NULL;
+    if (t->err.code) {
+        snapshot_notice_failed(t->daemon, c->vm, t->name, &t->err);
         return;
-    if (c->stop && tenant && tenant_in(tenant, STATES_LIVE))
-        tenant_kill(tenant, "stopped at its snapshot");
+    }
+    if (c->stop)
+        stop_guest(c);
+    snapshot_notice_created(t->daemon, c->vm, t->name, parent ? parent->name : "");
     log_info("%s: snapshot '%s', pause %.1f ms", c->vm, t->name, (double)c->done.pause_ns / 1e6);
 }
 
 static void reply(struct snapshot_task *t)
 {
-    snapshot_reply_detail(t, &((struct create *)t)->done);
+    struct create *c = (struct create *)t;
+    c->done.note = c->note;
+    snapshot_reply_detail(t, &c->done);
 }
 
 static void cancel(struct snapshot_task *t)
@@ -138,15 +238,6 @@ static void fini(struct snapshot_task *t)
 static const struct snapshot_work work = {
     .run = run, .ended = on_ended, .reply = reply, .cancel = cancel, .fini = fini};
 
-static void on_moved(struct tenant_watch *watch, bool removed)
-{
-    struct request *rq = (struct request *)watch;
-    if (!removed)
-        return;
-    tenant_unwatch(watch);
-    rq->tenant = NULL;
-}
-
 /* A message of its own, because the tenant's may go while the task runs. */
 static int describe(struct snapshot_task *t, const struct tenant *tenant, struct err *err)
 {
@@ -163,6 +254,22 @@ static int describe(struct snapshot_task *t, const struct tenant *tenant, struct
     return t->manifest ? 0 : -err->code;
 }
 
+/* A parent is followed by more of the chain unless it is said to be the last; an end by nothing. */
+static int take_options(struct create *c, const Ferry__SnapshotCreateRequest *ask, struct err *err)
+{
+    bool ends = ask->last || ask->stop;
+    if (ask->parent[0] && name_check(ask->parent, "the parent", err) < 0)
+        return -err->code;
+    if (ask->track && ends)
+        return err_set(err, EINVAL, "what follows the last of a chain is not tracked");
+    c->stop = ask->stop;
+    c->or_full = ask->or_full;
+    c->pack = ask->pack;
+    c->track = ask->track || (ask->parent[0] && !ends);
+    snprintf(c->parent.name, sizeof(c->parent.name), "%s", ask->parent);
+    return 0;
+}
+
 int handle_snapshot_create(struct request *rq, struct err *err)
 {
     const Ferry__SnapshotCreateRequest *ask = rq->message->snapshot_create;
@@ -170,12 +277,29 @@ int handle_snapshot_create(struct request *rq, struct err *err)
     if (!c)
         return -err->code;
     c->client.fd = -1;
-    c->stop = ask->stop;
     snprintf(c->vm, sizeof(c->vm), "%s", rq->tenant->name);
-    if (describe(&c->task, rq->tenant, err) < 0) {
+    if (take_options(c, ask, err) < 0 || describe(&c->task, rq->tenant, err) < 0) {
         snapshot_task_free(&c->task);
         return -err->code;
     }
-    tenant_watch(rq->tenant, &rq->watch, on_moved);
+    rq->tenant = NULL; /* it may go while the task runs */
     return snapshot_task_start(&c->task, err);
+}
+
+static void on_untracked(void *ctx, const Ferry__WorkerReply *reply, const struct err *err)
+{
+    struct request *rq = ctx;
+    struct err why = err ? *err : (struct err){0};
+    if (!err) {
+        request_done(rq, NULL);
+        return;
+    }
+    err_wrap(&why, "'%s'", rq->tenant->name);
+    request_fail(rq, &why);
+}
+
+int handle_snapshot_untrack(struct request *rq, struct err *err)
+{
+    return tenant_ask(rq->tenant, FERRY__WORKER_REQUEST__BODY_UNTRACK, WORKER_PATIENCE_MS,
+                      on_untracked, rq, err);
 }

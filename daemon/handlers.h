@@ -31,6 +31,7 @@ int handle_console_input(struct request *rq, struct err *err);
 
 /* handle_snapshot_create.c */
 int handle_snapshot_create(struct request *rq, struct err *err);
+int handle_snapshot_untrack(struct request *rq, struct err *err);
 
 /* handle_snapshot.c */
 int handle_snapshot_list(struct request *rq, struct err *err);

@@ -49,6 +49,12 @@ int job_client_open(struct job_client *c, const struct root *root, const char *n
     return rc == 0 ? fds_send_message(c->fd, &request->base, fds, count, err) : rc;
 }
 
+int job_client_send(struct job_client *c, Ferry__WorkerRequest *request, struct err *err)
+{
+    request->id = JOB_ID;
+    return fds_send_message(c->fd, &request->base, NULL, 0, err);
+}
+
 Ferry__WorkerReply *job_client_receive(struct job_client *c, struct err *err)
 {
     struct buf body;

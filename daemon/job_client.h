@@ -16,6 +16,9 @@ struct job_client {
 int job_client_open(struct job_client *c, const struct root *root, const char *name,
                     Ferry__WorkerRequest *request, const int *fds, unsigned count, struct err *err);
 
+/* Another request of the same job. */
+int job_client_send(struct job_client *c, Ferry__WorkerRequest *request, struct err *err);
+
 /* The next reply, freed by the caller with frame_free; an error reply is an error here. NULL with a
  * sentence also when the worker is gone. */
 Ferry__WorkerReply *job_client_receive(struct job_client *c, struct err *err);

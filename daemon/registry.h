@@ -29,6 +29,7 @@
 #include "daemon/events.h"
 #include "daemon/process.h"
 #include "daemon/root.h"
+#include "daemon/snapshot_ref.h"
 #include "proto/ferry.pb-c.h"
 #include "proto/state.pb-c.h"
 
@@ -69,10 +70,11 @@ struct tenant {
     uint32_t resets;
     struct uuid generation; /* that its guest finds; valid with has_generation */
     bool has_generation;
-    bool transient;              /* being defined: forgotten when its first start fails */
-    struct process process;      /* the worker's; pid 0 without one */
-    struct tenant_run *run;      /* owned; NULL without a worker */
-    struct console_hub *console; /* owned; NULL while nobody listens */
+    struct snapshot_ref origin, tracked; /* as its worker says */
+    bool transient;                      /* being defined: forgotten when its first start fails */
+    struct process process;              /* the worker's; pid 0 without one */
+    struct tenant_run *run;              /* owned; NULL without a worker */
+    struct console_hub *console;         /* owned; NULL while nobody listens */
     struct tenant_watch_list watches;
     uint64_t moves;
     int gone_code; /* why the last start failed, as an errno */

@@ -2,7 +2,8 @@
  * A request that a client has open, from its frame to its last reply. [loop]
  *
  * A handler answers at once, or keeps the request and answers later: with request_done or
- * request_fail, after which the request is gone. When the client cancels or leaves, `drop` is
+ * request_fail, after which the request is gone. When the client cancels, but for when it is too
+ * late for that and the answer is about to come, or leaves, `drop` is
  * called first, then the watch, the timer and the calls to the tenant's worker that belong to the
  * request are taken back, so that nothing comes for it any more.
  */
@@ -28,9 +29,10 @@ struct request {
     Ferry__Request *message; /* owned */
     struct tenant *tenant;   /* borrowed; NULL for requests about no VM */
     struct timeout *timer;
-    void (*drop)(struct request *rq);    /* may be NULL */
-    void (*drained)(struct request *rq); /* the client reads again; for streams */
-    void *state;                         /* the handler's own; freed with the request by free() */
+    void (*drop)(struct request *rq);     /* may be NULL */
+    bool (*too_late)(struct request *rq); /* may be NULL: it cannot be cancelled any more */
+    void (*drained)(struct request *rq);  /* the client reads again; for streams */
+    void *state;                          /* the handler's own; freed with the request by free() */
 };
 
 /* The last reply; `reply` may be NULL for an empty one. */

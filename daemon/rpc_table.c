@@ -30,6 +30,7 @@ static const struct rpc_row rows[] = {
     [BODY(SNAPSHOT_SHOW)]   = {"snapshot show", handle_snapshot_show, PRIVILEGE_READ, false, 0, false},
     [BODY(SNAPSHOT_VERIFY)] = {"snapshot verify", handle_snapshot_verify, PRIVILEGE_READ, false, 0, true},
     [BODY(SNAPSHOT_REMOVE)] = {"snapshot rm", handle_snapshot_remove, PRIVILEGE_MANAGE, false, 0, false},
+    [BODY(SNAPSHOT_UNTRACK)] = {"untrack", handle_snapshot_untrack, PRIVILEGE_MANAGE, true, S(RUNNING) | S(PAUSED) | S(FAILED), false},
     [BODY(RESTORE)]         = {"restore",  handle_restore,           PRIVILEGE_MANAGE, false, 0, false},
     [BODY(REMOVE)]        = {"rm",            handle_remove,        PRIVILEGE_MANAGE, true, S(STOPPED) | S(FAILED) | S(CRASHED), false},
 };
@@ -69,6 +70,8 @@ _Static_assert(offsetof(Ferry__ResetRequest, name) == offsetof(Ferry__ShowReques
 _Static_assert(offsetof(Ferry__PauseRequest, name) == offsetof(Ferry__ShowRequest, name), "name");
 _Static_assert(offsetof(Ferry__ResumeRequest, name) == offsetof(Ferry__ShowRequest, name), "name");
 _Static_assert(offsetof(Ferry__SnapshotCreateRequest, name) == offsetof(Ferry__ShowRequest, name),
+               "name");
+_Static_assert(offsetof(Ferry__SnapshotUntrackRequest, name) == offsetof(Ferry__ShowRequest, name),
                "name");
 _Static_assert(offsetof(Ferry__RemoveRequest, name) == offsetof(Ferry__ShowRequest, name), "name");
 

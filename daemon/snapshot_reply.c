@@ -72,7 +72,7 @@ void snapshot_reply_list(struct snapshot_task *t)
     free_texts(broken, list.n_broken);
 }
 
-void snapshot_reply_detail(struct snapshot_task *t, const Ferry__WorkerSnapshotDone *done)
+void snapshot_reply_detail(struct snapshot_task *t, const struct snapshot_done *done)
 {
     const struct catalogue_entry *e = catalogue_find(&t->list, t->name);
     const Ferry__SnapshotManifest *m = t->manifest;
@@ -102,7 +102,10 @@ void snapshot_reply_detail(struct snapshot_task *t, const Ferry__WorkerSnapshotD
         detail.pause_ns = done->pause_ns;
         detail.total_ns = done->total_ns;
         detail.rounds = done->rounds;
+        detail.note = (char *)(uintptr_t)done->note;
     }
+    detail.lineage = m->lineage;
+    detail.n_lineage = m->n_lineage;
     snprintf(path, sizeof(path), "%s/snapshots/%s", t->root->root, t->name);
     detail.path = path;
     reply.body_case = FERRY__REPLY__BODY_SNAPSHOT;

@@ -2,11 +2,16 @@
 #pragma once
 
 #include "daemon/snapshot_task.h"
-#include "proto/worker.pb-c.h"
 
-/* Of task.manifest and its entry in task.list; `done` is that of a capture which has just ended,
- * or NULL. */
-void snapshot_reply_detail(struct snapshot_task *t, const Ferry__WorkerSnapshotDone *done);
+/* Of a capture that has just ended. */
+struct snapshot_done {
+    uint64_t pause_ns, total_ns;
+    uint32_t rounds;
+    const char *note; /* why it is complete although a parent was asked for; or empty */
+};
+
+/* Of task.manifest and its entry in task.list; `done` may be NULL. */
+void snapshot_reply_detail(struct snapshot_task *t, const struct snapshot_done *done);
 
 /* Of task.list. */
 void snapshot_reply_list(struct snapshot_task *t);

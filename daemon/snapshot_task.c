@@ -19,6 +19,7 @@ void *snapshot_task_new(struct request *rq, const char *name, const struct snaps
         return NULL;
     }
     t->rq = rq;
+    t->daemon = rq->daemon;
     t->root = &rq->daemon->root;
     t->catalogue = (struct catalogue){.fd = t->root->snapshots_fd, .io = &fileio_system};
     t->work = work;
@@ -78,6 +79,16 @@ static void on_done(void *ctx)
     snapshot_task_free(t);
 }
 
+/* [loop] */
+static bool is_committed(struct request *rq)
+{
+    struct snapshot_task *t = rq->state;
+    pthread_mutex_lock(&t->lock);
+    bool committed = t->committed;
+    pthread_mutex_unlock(&t->lock);
+    return committed;
+}
+
 /* [loop] The client left or cancelled. */
 static void drop(struct request *rq)
 {
@@ -86,7 +97,7 @@ static void drop(struct request *rq)
     t->rq = NULL;
     pthread_mutex_lock(&t->lock);
     t->cancelled = true;
-    if (t->work->cancel)
+    if (t->work->cancel && !t->committed)
         t->work->cancel(t);
     pthread_mutex_unlock(&t->lock);
 }
@@ -102,6 +113,7 @@ int snapshot_task_start(struct snapshot_task *t, struct err *err)
     }
     rq->state = t;
     rq->drop = drop;
+    rq->too_late = is_committed;
     return 0;
 }
 
@@ -129,4 +141,12 @@ bool snapshot_task_is_cancelled(struct snapshot_task *t)
     bool cancelled = t->cancelled;
     pthread_mutex_unlock(&t->lock);
     return cancelled;
+}
+
+int snapshot_task_commit(struct snapshot_task *t, struct err *err)
+{
+    pthread_mutex_lock(&t->lock);
+    t->committed = !t->cancelled;
+    pthread_mutex_unlock(&t->lock);
+    return t->committed ? 0 : err_set(err, ECANCELED, "the snapshot was cancelled");
 }

@@ -39,6 +39,7 @@ struct snapshot_progress {
 /* First in a struct that has more. */
 struct snapshot_task {
     struct request *rq; /* [loop] borrowed; NULL once it left */
+    struct daemon *daemon;
     const struct root *root;
     struct catalogue catalogue;
     const struct snapshot_work *work;
@@ -47,8 +48,8 @@ struct snapshot_task {
     Ferry__SnapshotManifest *manifest; /* owned, of manifest_unpack; NULL without one */
     struct catalogue_list list;
     struct task *task;
-    pthread_mutex_t lock; /* for the two below */
-    bool cancelled;
+    pthread_mutex_t lock; /* for the three below */
+    bool cancelled, committed;
     struct snapshot_progress progress;
 };
 
@@ -67,3 +68,6 @@ int snapshot_task_load(struct snapshot_task *t, struct err *err);
 void snapshot_task_tell(struct snapshot_task *t, const struct snapshot_progress *progress);
 
 bool snapshot_task_is_cancelled(struct snapshot_task *t);
+
+/* From here on it is not cancelled any more; -ECANCELED when it was. [job] */
+int snapshot_task_commit(struct snapshot_task *t, struct err *err);

@@ -70,6 +70,8 @@ void tenant_apply(struct tenant *t, const Ferry__WorkerStatus *status)
     t->has_generation = status->generation.len == sizeof(t->generation.bytes);
     if (t->has_generation)
         memcpy(t->generation.bytes, status->generation.data, sizeof(t->generation.bytes));
+    snapshot_ref_take(&t->origin, status->origin);
+    snapshot_ref_take(&t->tracked, status->tracked);
     if (run->killing)
         return;
     if (status->ending && status->ending->kind != FERRY__END_KIND__END_NONE)
@@ -167,6 +169,7 @@ int tenant_start(struct daemon *d, struct tenant *t, bool paused, const struct s
     t->resets = 0;
     t->boot_wall_ns = 0;
     t->has_generation = false;
+    t->origin = t->tracked = (struct snapshot_ref){.name = ""};
     tenant_move(t, FERRY__VM_STATE__VM_STARTING, "");
     hand_over(t, &s, paused, saved);
     return 0;

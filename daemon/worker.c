@@ -29,10 +29,19 @@ static const struct sm_state life[] = {
 };
 
 /* The record comes first: what was told to nobody is still found there. */
-static void enter(struct worker *w, unsigned state)
+static void tell(struct worker *w)
 {
     struct worker_status_storage storage;
     struct err err = {0};
+    Ferry__WorkerStatus status = FERRY__WORKER_STATUS__INIT;
+    worker_status(w, &status, &storage);
+    if (record_write(w->record_fd, ++w->record_seq, &status, &err) < 0)
+        log_error("%s", err.text);
+    session_tell_status(w, &status);
+}
+
+static void enter(struct worker *w, unsigned state)
+{
     char from[16];
     snprintf(from, sizeof(from), "%s", sm_name(&w->life));
     if (sm_move(&w->life, state) < 0) {
@@ -40,11 +49,7 @@ static void enter(struct worker *w, unsigned state)
         return;
     }
     log_info("%s -> %s", from, sm_name(&w->life));
-    Ferry__WorkerStatus status = FERRY__WORKER_STATUS__INIT;
-    worker_status(w, &status, &storage);
-    if (record_write(w->record_fd, ++w->record_seq, &status, &err) < 0)
-        log_error("%s", err.text);
-    session_tell_status(w, &status);
+    tell(w);
 }
 
 static bool is(const struct worker *w, unsigned state)
@@ -152,12 +157,28 @@ int worker_release(struct worker *w, struct err *err)
     return 0;
 }
 
+int worker_tell(struct worker *w, struct err *err)
+{
+    tell(w);
+    return 0;
+}
+
+int worker_untrack(struct worker *w, struct err *err)
+{
+    int rc = chain_untrack(&w->chain, machine_dirty(w->machine), err);
+    if (rc == 0)
+        tell(w);
+    return rc;
+}
+
 /* Takes the guest apart and ends the loop once the sessions have heard of it. */
 static void end(struct worker *w)
 {
     if (is(w, FERRY__WORKER_STATE__WORKER_ENDED))
         return;
     expel_jobs(w);
+    if (w->machine)
+        chain_cut(&w->chain, machine_dirty(w->machine), "ended");
     machine_free(w->machine);
     w->machine = NULL;
     worker_console_wake(w);
@@ -298,6 +319,7 @@ static int rebuild(struct worker *w, const char *by, struct err *err)
     struct report stale;
     struct plan plan = make_plan(w);
     expel_jobs(w);
+    chain_cut(&w->chain, machine_dirty(w->machine), "reset");
     w->machine = machine_reset(w->machine, &plan.config, &plan.host, err);
     take_event(w, &stale); /* of the machine that is gone */
     if (!w->machine) {
@@ -313,6 +335,7 @@ static int rebuild(struct worker *w, const char *by, struct err *err)
     w->ending = (struct report){0};
     w->ending_wall_ns = 0;
     session_tell_reset(w, by);
+    tell(w); /* what is the guest's history no more */
     return 0;
 }
 
@@ -356,8 +379,9 @@ static int build_first(struct worker *w, const Ferry__WorkerStart *start, struct
     if (rc >= 0 && start->restore) {
         rc = worker_restore_open(&restore, start->restore, fds, at, err);
         plan.config.saved = &restore.saved;
-        w->saved_fd = rc == 0 && start->restore->files == 1 ? fds_take(fds, at + 1) : -1;
-        w->pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+        if (rc == 0)
+            rc = worker_saved_keep(&w->saved, &restore, start->restore->files, fds, at + 1, err);
+        chain_set_lineage(&w->chain, start->restore->lineage, start->restore->n_lineage);
     }
     if (rc >= 0)
         w->machine = machine_new(&plan.config, &plan.host, err);
@@ -374,7 +398,8 @@ int worker_init(struct worker *w, Ferry__WorkerStart *start, struct fds *fds, st
     pthread_mutex_init(&w->event_lock, NULL);
     w->config = config;
     start->config = NULL;
-    w->saved_fd = w->pagemap_fd = -1;
+    worker_saved_init(&w->saved);
+    chain_init(&w->chain);
     w->kvm_fd = fds_take(fds, i++);
     w->kernel_fd = fds_take(fds, i++);
     w->initrd_fd = config->initrd[0] ? fds_take(fds, i++) : -1;
@@ -466,8 +491,8 @@ void worker_fini(struct worker *w)
     close_fd(&w->record_fd);
     close_fd(&w->console_fd);
     close_fd(&w->jobs.listener);
-    close_fd(&w->saved_fd);
-    close_fd(&w->pagemap_fd);
+    worker_saved_fini(&w->saved);
+    chain_fini(&w->chain);
     frame_free(w->config ? &w->config->base : NULL);
     pthread_mutex_destroy(&w->event_lock);
 }

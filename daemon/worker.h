@@ -21,8 +21,10 @@
 
 #include "base/sm.h"
 #include "daemon/fds.h"
+#include "daemon/worker_chain.h"
 #include "daemon/worker_devices.h"
 #include "daemon/worker_job.h"
+#include "daemon/worker_saved.h"
 #include "machine/console.h"
 #include "machine/kvm.h"
 #include "machine/machine.h"
@@ -45,9 +47,9 @@ struct worker {
     Ferry__MachineConfig *config; /* owned, of frame_unpack */
     /* Owned; -1 for none. */
     int kvm_fd, kernel_fd, initrd_fd, listen_fd, record_fd, console_fd;
-    int saved_fd;   /* the one memory file that this guest was restored from */
-    int pagemap_fd; /* our own: which pages a clone has written */
     struct worker_devices devices;
+    struct worker_saved saved; /* what memory began as */
+    struct chain chain;
     struct console console;
     struct counters counters;
     struct machine *machine; /* owned; NULL once it ended */
@@ -92,3 +94,9 @@ void worker_quit(struct worker *w);
 /* The guest stands still between the two, whatever its state says; for job_call_loop. */
 int worker_hold(struct worker *w, struct err *err);
 int worker_release(struct worker *w, struct err *err);
+
+/* Writes and tells the status anew, because more than the state has changed; for job_call_loop. */
+int worker_tell(struct worker *w, struct err *err);
+
+/* Ends the tracking of a chain of diffs. */
+int worker_untrack(struct worker *w, struct err *err);

@@ -49,13 +49,22 @@ static int rearm(void *ctx, size_t first, size_t count, struct err *err)
     return dirty_rearm(machine_dirty(g->machine), first, count, err);
 }
 
-/* Of a clone, whose memory maps a file privately: what the file holds, and what left it since. */
+/* Of a clone, whose memory maps files privately: what they hold, and what left them since. */
 static int next_of_clone(void *ctx, size_t from, size_t limit, size_t *begin, size_t *end,
                          struct err *err)
 {
     struct worker_guest *g = ctx;
-    const struct worker *w = g->job->worker;
-    return pages_next_private(&g->guest, w->saved_fd, w->pagemap_fd, from, limit, begin, end, err);
+    const struct worker_saved *s = &g->job->worker->saved;
+    return pages_next_private(&g->guest, s->pieces, s->count, s->pagemap_fd, from, limit, begin,
+                              end, err);
+}
+
+static int next_changed(void *ctx, size_t from, size_t limit, size_t *begin, size_t *end,
+                        struct err *err)
+{
+    struct worker_guest *g = ctx;
+    const struct worker_saved *s = &g->job->worker->saved;
+    return pages_next_own(&g->guest, s->pagemap_fd, from, limit, begin, end, err);
 }
 
 #define COMMON_OPS                                                                                 \
@@ -65,14 +74,18 @@ static int next_of_clone(void *ctx, size_t from, size_t limit, size_t *begin, si
 
 static const struct guest_ops ops = {COMMON_OPS};
 static const struct guest_ops clone_ops = {COMMON_OPS, .ram_next = next_of_clone};
+static const struct guest_ops changed_ops = {COMMON_OPS, .ram_next = next_changed};
+
+bool worker_guest_is_clone(const struct job *job, struct machine *machine)
+{
+    return machine_mem(machine)->fd < 0 && job->worker->saved.pagemap_fd >= 0;
+}
 
 void worker_guest_init(struct worker_guest *g, struct job *job, struct machine *machine)
 {
     struct mem *mem = machine_mem(machine);
-    const struct worker *w = job->worker;
-    bool is_clone = mem->fd < 0 && w->saved_fd >= 0 && w->pagemap_fd >= 0;
     *g = (struct worker_guest){
-        .guest = {.ops = is_clone ? &clone_ops : &ops,
+        .guest = {.ops = worker_guest_is_clone(job, machine) ? &clone_ops : &ops,
                   .ctx = g,
                   .ram = mem->base,
                   .ram_bytes = mem->size,
@@ -80,4 +93,9 @@ void worker_guest_init(struct worker_guest *g, struct job *job, struct machine *
         .job = job,
         .machine = machine,
     };
+}
+
+void worker_guest_only_changed(struct worker_guest *g)
+{
+    g->guest.ops = &changed_ops;
 }

@@ -17,3 +17,9 @@ struct worker_guest {
 };
 
 void worker_guest_init(struct worker_guest *g, struct job *job, struct machine *machine);
+
+/* Its memory maps the image that it was restored from, and what left the mapping can be told. */
+bool worker_guest_is_clone(const struct job *job, struct machine *machine);
+
+/* Of a clone: only the pages that it has written since it was restored count as used. */
+void worker_guest_only_changed(struct worker_guest *g);

@@ -2,6 +2,7 @@
 #include "daemon/worker_job.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -62,6 +63,34 @@ void job_wait_closed(struct job *job)
     do /* what a peer sends here means nothing; SO_RCVTIMEO may end a recv early */
         n = recv(job->socket, &byte, 1, 0);
     while (!job->cancelled && (n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR))));
+}
+
+/* Readable, or cancelled: then our end is shut down, which makes it readable, too. */
+static void wait_readable(struct job *job)
+{
+    struct pollfd p = {.fd = job->socket, .events = POLLIN};
+    while (!job->cancelled && poll(&p, 1, -1) < 0 && errno == EINTR)
+        ;
+}
+
+bool job_wait_request(struct job *job, Ferry__WorkerRequest__BodyCase body)
+{
+    struct buf in;
+    struct fds none;
+    struct err ignored;
+    Ferry__WorkerRequest *request = NULL;
+    buf_init(&in, FRAME_BODY_MAX);
+    fds_init(&none);
+    wait_readable(job);
+    if (!job->cancelled && fds_receive(job->socket, &in, &none, &ignored) == 0)
+        request = (Ferry__WorkerRequest *)frame_unpack(&ferry__worker_request__descriptor, in.data,
+                                                       in.len, &ignored);
+    bool is = request && request->body_case == body;
+    if (request)
+        frame_free(&request->base);
+    fds_close(&none);
+    buf_fini(&in);
+    return is;
 }
 
 int job_enter(struct job *job, struct err *err)

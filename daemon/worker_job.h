@@ -74,5 +74,9 @@ int job_reply(struct job *job, Ferry__WorkerReply *reply, struct err *err);
 /* Whether to give up: cancelled, or the peer has closed the connection. [job] */
 bool job_is_cancelled(struct job *job);
 
+/* Waits for the peer's second request: true when that is `body`, false when it is anything else,
+ * the peer has closed the connection or the job is cancelled. [job] */
+bool job_wait_request(struct job *job, Ferry__WorkerRequest__BodyCase body);
+
 /* Returns when the peer has closed the connection or the job is cancelled. [job] */
 void job_wait_closed(struct job *job);

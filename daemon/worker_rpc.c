@@ -160,6 +160,11 @@ static int on_console_write(struct session *s, const Ferry__WorkerRequest *r, st
     return worker_console_write(s, r->id, r->console_write, err);
 }
 
+static int on_untrack(struct session *s, const Ferry__WorkerRequest *r, struct err *err)
+{
+    return worker_untrack(s->worker, err);
+}
+
 // clang-format off
 static const struct row rows[] = {
     [FERRY__WORKER_REQUEST__BODY_HELLO]         = {"hello",         on_hello,         ANY},
@@ -173,6 +178,7 @@ static const struct row rows[] = {
     [FERRY__WORKER_REQUEST__BODY_CONSOLE_READ]  = {"console_read",  on_console_read,  ANY},
     [FERRY__WORKER_REQUEST__BODY_CONSOLE_WATCH] = {"console_watch", on_console_watch, ALIVE},
     [FERRY__WORKER_REQUEST__BODY_CONSOLE_WRITE] = {"console_write", on_console_write, ALIVE},
+    [FERRY__WORKER_REQUEST__BODY_UNTRACK]       = {"untrack",       on_untrack,       ALIVE},
 };
 // clang-format on
 

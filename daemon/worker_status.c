@@ -17,6 +17,9 @@ void worker_status(struct worker *w, Ferry__WorkerStatus *status,
         status->generation =
             (ProtobufCBinaryData){sizeof(storage->generation.bytes), storage->generation.bytes};
     }
+    storage->chain = chain_view(&w->chain);
+    status->origin = snapshot_ref_fill(&storage->origin, &storage->chain.origin);
+    status->tracked = snapshot_ref_fill(&storage->tracked, &storage->chain.tip);
     if (w->ending_wall_ns) {
         ending_from_report(&storage->ending, &w->ending, w->ending_wall_ns);
         status->ending = &storage->ending.message;

@@ -8,6 +8,8 @@
 struct worker_status_storage {
     struct ending ending;
     struct uuid generation;
+    struct chain_view chain;
+    Ferry__SnapshotRef origin, tracked;
 };
 
 void worker_status(struct worker *w, Ferry__WorkerStatus *status,

@@ -62,6 +62,17 @@ static unsigned depth_of(const struct catalogue_list *list, const struct catalog
     return depth;
 }
 
+static int check_below(const struct catalogue_list *list, const struct catalogue_entry *parent,
+                       uint64_t ram_bytes, struct err *err)
+{
+    if (parent->ram_bytes != ram_bytes)
+        return err_set(err, EINVAL, "its parent '%s' has another size of RAM", parent->name);
+    if (depth_of(list, parent) >= SNAPSHOT_CHAIN_MAX)
+        return err_set(err, ELOOP, "its parent '%s' is the end of a chain of %u: take a full one",
+                       parent->name, SNAPSHOT_CHAIN_MAX);
+    return 0;
+}
+
 static int check_parent(const struct catalogue_list *list, const Ferry__SnapshotManifest *m,
                         struct err *err)
 {
@@ -70,12 +81,25 @@ static int check_parent(const struct catalogue_list *list, const Ferry__Snapshot
     const struct catalogue_entry *parent = catalogue_find_uuid(list, &uuid);
     if (!parent)
         return err_set(err, ENOENT, "its parent '%s' is not there", m->parent->name);
-    if (parent->ram_bytes != m->ram_bytes)
-        return err_set(err, EINVAL, "its parent '%s' has another size of RAM", parent->name);
-    if (depth_of(list, parent) >= SNAPSHOT_CHAIN_MAX)
-        return err_set(err, ELOOP, "its parent '%s' is the end of a chain of %u: take a full one",
-                       parent->name, SNAPSHOT_CHAIN_MAX);
-    return 0;
+    return check_below(list, parent, m->ram_bytes, err);
+}
+
+int catalogue_find_parent(const struct catalogue *c, const char *name, uint64_t ram_bytes,
+                          struct uuid *uuid, struct err *err)
+{
+    struct catalogue_list list = {0};
+    int rc = catalogue_list(c, &list, err);
+    const struct catalogue_entry *parent = rc == 0 ? catalogue_find(&list, name) : NULL;
+    if (rc == 0 && !parent)
+        rc = err_set(err, ENOENT, "there is no snapshot '%s'", name);
+    if (rc == 0 && parent->problem)
+        rc = err_set(err, EBADMSG, "snapshot '%s' is damaged: %.300s", name, parent->problem);
+    if (rc == 0)
+        rc = check_below(&list, parent, ram_bytes, err);
+    if (rc == 0)
+        *uuid = parent->uuid;
+    catalogue_list_fini(&list);
+    return rc;
 }
 
 static int check_place(const struct catalogue *c, const Ferry__SnapshotManifest *m,

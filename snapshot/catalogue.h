@@ -72,6 +72,10 @@ const struct catalogue_entry *catalogue_find(const struct catalogue_list *list, 
 const struct catalogue_entry *catalogue_find_uuid(const struct catalogue_list *list,
                                                   const struct uuid *uuid);
 
+/* The uuid of a snapshot that a diff with so much RAM can stand on; says why there is none. */
+int catalogue_find_parent(const struct catalogue *c, const char *name, uint64_t ram_bytes,
+                          struct uuid *uuid, struct err *err);
+
 /* Finds each one's parent anew; catalogue_list has done it. A parent whose manifest cannot be read
  * has no uuid: then the name that its children knew decides. */
 int catalogue_link(struct catalogue_list *list, struct err *err);

@@ -367,6 +367,7 @@ static void init(struct capture *c)
     c->costs.fixed_ns = or_default(o->pause_fixed_ns, CAPTURE_FIXED_NS);
     c->round.guest = c->guest;
     c->round.sink = c->sink;
+    c->round.spare_holes = o->on_parent || c->sink->starts_zero;
     c->round.step = on_step;
     c->round.ctx = c;
     buf_init(&c->state, GUEST_STATE_BYTES_MAX);

@@ -65,6 +65,7 @@ struct capture_options {
      */
     struct bitmap *tracked; /* borrowed */
     bool whole;
+    bool on_parent; /* what ram_next passes over is as in the parent, not zero: it is not told */
 
     uint64_t pause_budget_ns; /* 0: CAPTURE_BUDGET_NS */
     uint64_t pause_fixed_ns;  /* stop + state as known from before; 0: CAPTURE_FIXED_NS */

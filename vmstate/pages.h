@@ -29,13 +29,28 @@ size_t pages_run(const uint8_t *data, size_t count, bool *zero);
 int pages_next(const struct guest *g, size_t from, size_t limit, size_t *begin, size_t *end,
                struct err *err);
 
+/* Pages of a file that may hold something, by SEEK_DATA; what cannot be asked does. */
+void pages_next_in_file(int fd, size_t from, size_t limit, size_t *begin, size_t *end);
+
+/* Pages of RAM that a clone of an image maps privately from a file. */
+struct pages_piece {
+    size_t first, count;
+    int fd;    /* borrowed */
+    size_t at; /* page in the file */
+};
+
 /*
- * The same for a guest whose RAM maps a file privately (a clone of an image): pages that the file
- * holds, and pages that were written since and so have left the file. `pagemap_fd` is
- * /proc/self/pagemap as opened by the process that maps the RAM. For a ram_next; both fds borrowed.
+ * The same for a guest whose RAM is such pieces, in ascending order, with zeros between them: pages
+ * that the files hold, and pages that were written since and so have left the mapping. `pagemap_fd`
+ * is /proc/self/pagemap as opened by the process that maps the RAM. For a ram_next; all borrowed.
  */
-int pages_next_private(const struct guest *g, int file_fd, int pagemap_fd, size_t from,
-                       size_t limit, size_t *begin, size_t *end, struct err *err);
+int pages_next_private(const struct guest *g, const struct pages_piece *pieces, size_t count,
+                       int pagemap_fd, size_t from, size_t limit, size_t *begin, size_t *end,
+                       struct err *err);
+
+/* Only the pages that have left the mapping: all others are what was mapped. */
+int pages_next_own(const struct guest *g, int pagemap_fd, size_t from, size_t limit, size_t *begin,
+                   size_t *end, struct err *err);
 
 /* Tells pages first..first+count-1, whose contents lie at `data`, as data and zero runs; zero runs
  * are found if the sink wants that, and counted but not told with `spare_zero`. */

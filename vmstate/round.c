@@ -51,7 +51,7 @@ static int tell_hole(struct round *r, size_t first, size_t count, struct err *er
 {
     const struct page_sink *sink = r->sink;
     r->untouched += count;
-    if (count == 0 || sink->starts_zero)
+    if (count == 0 || r->spare_holes)
         return 0;
     return sink->ops->zero(sink->ctx, (uint64_t)first * GUEST_PAGE, (uint64_t)count * GUEST_PAGE,
                            err);

@@ -27,7 +27,8 @@ struct round {
     /* False only when tracking ends before the guest goes on: a page that is taken but not re-armed
      * may be re-armed by another consumer, after a write that then nobody here hears of. */
     bool rearm;
-    size_t chunk; /* pages; a multiple of STASH_WORD */
+    bool spare_holes; /* what was never touched is not told */
+    size_t chunk;     /* pages; a multiple of STASH_WORD */
     struct stash stash;
 
     /* After each chunk, with the pages gone through in it. */

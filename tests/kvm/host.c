@@ -27,6 +27,7 @@
 #define ARGS_MAX 40
 #define OUTPUT_MAX 65536
 #define HOSTS_MAX 64 /* at once, in one test program */
+#define CONSOLE_MAX (2u << 20)
 
 /* Between two looks at something that another process changes. */
 static void look_again_soon(void)
@@ -216,6 +217,15 @@ static int run_args(struct host *h, char *out, size_t size, const char *args)
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+pid_t host_begin(struct host *h, const char *args)
+{
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0)
+        exec_vmctl(h, args, open("/dev/null", O_WRONLY | O_CLOEXEC));
+    return pid;
+}
+
 #define FORMAT(to)                                                                                 \
     char to[4096];                                                                                 \
     va_list list;                                                                                  \
@@ -264,6 +274,19 @@ void host_expect(struct host *h, const char *wanted, unsigned timeout_ms, const 
     }
     show_log(h);
     fail_msg("'vmctl %s' does not say '%s' within %u ms but: %s", text, wanted, timeout_ms, out);
+}
+
+void host_must_end_well(struct host *h, const char *name)
+{
+    char *out = calloc(1, CONSOLE_MAX);
+    assert_non_null(out);
+    host_must(h, "stop %s --timeout 60s", name);
+    host_run(h, out, CONSOLE_MAX, "console %s --log", name);
+    const char *bad = strstr(out, "FAIL");
+    if (bad || !strstr(out, ": ok lines="))
+        fail_msg("%s: %.600s", name, bad ? bad : "it did not come to its end");
+    free(out);
+    host_must(h, "rm %s", name);
 }
 
 long host_number(struct host *h, const char *name, const char *key)

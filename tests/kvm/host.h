@@ -30,9 +30,17 @@ int host_run(struct host *h, char *out, size_t size, const char *args, ...)
 /* The same, and fails the test unless the command succeeds. */
 void host_must(struct host *h, const char *args, ...) __attribute__((format(printf, 2, 3)));
 
+/* Begins `vmctl ARGS`, as it stands, beside the test, without its output; the caller waits for it.
+ */
+pid_t host_begin(struct host *h, const char *args);
+
 /* Repeats `vmctl ARGS` until its output holds `text`; fails the test after timeout_ms. */
 void host_expect(struct host *h, const char *text, unsigned timeout_ms, const char *args, ...)
     __attribute__((format(printf, 4, 5)));
+
+/* Presses the power button: the guest checks all that it has once more and ends without an error.
+ */
+void host_must_end_well(struct host *h, const char *name);
 
 /* The number behind `"key":` in `vmctl show NAME --json`; -1 without one. */
 long host_number(struct host *h, const char *name, const char *key);

@@ -83,8 +83,13 @@ static void test_python_client(void **state)
     struct peer_end c;
     char client[300], out[300], include[4100];
     snprintf(include, sizeof(include), "-I%s", getenv("FERRY_SOURCE"));
-    char *protoc[] = {
-        "protoc", include, "--python_out=.", "proto/ferry.proto", "proto/config.proto", NULL};
+    char *protoc[] = {"protoc",
+                      include,
+                      "--python_out=.",
+                      "proto/ferry.proto",
+                      "proto/config.proto",
+                      "proto/snapshot.proto",
+                      NULL};
     char *probe[] = {PYTHON, "-c", "import google.protobuf", NULL};
     char *python[] = {PYTHON, "client.py", "run/ferryd.sock", "web", NULL};
     if (run(probe, "out") != 0) {

@@ -115,13 +115,13 @@ static void bash_completes(void **state)
     expect_bash(fake.run, "completion \"\"", "bash zsh fish man\n");
     expect_bash(fake.run, "help ver", "version\n");
     expect_bash(fake.run, "sn", "snapshot\n");
-    expect_bash(fake.run, "snapshot \"\"", "create list show verify rm\n");
+    expect_bash(fake.run, "snapshot \"\"", "create untrack list show verify rm\n");
     expect_bash(fake.run, "--json snapshot --json c", "create\n");
-    expect_bash(fake.run, "help snapshot \"\"", "create list show verify rm\n");
+    expect_bash(fake.run, "help snapshot \"\"", "create untrack list show verify rm\n");
     expect_bash(fake.run, "help list \"\"", "\n");
     expect_bash(fake.run, "snapshot create \"\"", "web-1 db\n");
     expect_bash(fake.run, "snapshot create web-1 \"\"", "\n");
-    expect_bash(fake.run, "snapshot create web --s", "--stop\n");
+    expect_bash(fake.run, "snapshot create web --st", "--stop\n");
     expect_bash(fake.run, "snapshot --", "--run --json --help --version\n");
     expect_bash(fake.run, "snapshot show \"\"", "base old-1\n");
     expect_bash(fake.run, "snapshot rm o", "old-1\n");

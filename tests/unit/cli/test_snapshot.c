@@ -13,7 +13,8 @@ struct board {
     enum how how;
     unsigned asked[FERRY__REQUEST__BODY_RESTORE + 1];
     char name[80], snapshot[80];
-    bool stop, paused, freeze_clock;
+    bool stop, paused, freeze_clock, or_full, track, last, pack;
+    char parent[80];
     uint32_t count;
     unsigned parts; /* of progress, before the answer */
     const char *stage;
@@ -35,6 +36,11 @@ static void note(struct board *b, const Ferry__Request *r)
         name = r->snapshot_create->name;
         snapshot = r->snapshot_create->snapshot;
         b->stop = r->snapshot_create->stop;
+        b->or_full = r->snapshot_create->or_full;
+        b->track = r->snapshot_create->track;
+        b->last = r->snapshot_create->last;
+        b->pack = r->snapshot_create->pack;
+        snprintf(b->parent, sizeof(b->parent), "%s", r->snapshot_create->parent);
     } else if (r->body_case == FERRY__REQUEST__BODY_RESTORE) {
         name = r->restore->name;
         snapshot = r->restore->snapshot;
@@ -198,9 +204,16 @@ static void create_tells_what_it_cost(void **state)
                "{\"name\":\"base\",\"vm\":\"web\",\"uuid\":null,\"time\":null,"
                "\"memory_bytes\":536870912,\"disk_bytes\":17825792,\"parent\":null,"
                "\"pause_ns\":2940000,\"total_ns\":4200000000,\"rounds\":3,"
-               "\"path\":\"/s/base\"}\n",
+               "\"path\":\"/s/base\",\"note\":null}\n",
                "");
     assert_true(b.stop);
+    assert_false(b.or_full || b.track || b.last || b.pack);
+    run_expect(fake.run, WORDS("snap", "cr", "web", "base", "--parent", "mon", "--full", "--last"),
+               0, NULL, "");
+    assert_string_equal(b.parent, "mon");
+    assert_true(b.or_full && b.last && !b.track && !b.pack);
+    run_expect(fake.run, WORDS("snap", "cr", "web", "base", "--track", "--pack"), 0, NULL, "");
+    assert_true(b.track && b.pack && !b.last && !*b.parent);
     fake_stop(&fake);
 }
 

@@ -20,6 +20,7 @@ struct sample {
     Ferry__SnapshotSummary summary;
     Ferry__MachineConfig config;
     Ferry__SnapshotFileDetail files[2], *file_rows[2];
+    Ferry__SnapshotRef base, *lineage[1];
     Ferry__SnapshotDetail detail;
 };
 
@@ -59,6 +60,12 @@ static void make_sample(struct sample *m)
     m->detail.n_files = 2;
     m->detail.files = m->file_rows;
     m->detail.path = (char *)"/s/later";
+    m->base = (Ferry__SnapshotRef)FERRY__SNAPSHOT_REF__INIT;
+    m->base.name = (char *)"base";
+    m->base.uuid = (ProtobufCBinaryData){.data = machine, .len = sizeof(machine)};
+    m->lineage[0] = &m->base;
+    m->detail.lineage = m->lineage;
+    m->detail.n_lineage = 1;
 }
 
 static void list_is_a_table(void **state)
@@ -121,6 +128,7 @@ static void detail_for_people(void **state)
                        "memory     512M\n"
                        "disk       17M\n"
                        "parent     base\n"
+                       "lineage    base\n"
                        "machine    9a000000-0000-0000-0000-000000000000\n"
                        "cpus       2\n"
                        "cpu        v2\n"
@@ -146,6 +154,8 @@ static void detail_in_json(void **state)
                        "\"uuid\":\"12345678-0000-0000-0000-000000000000\","
                        "\"time\":\"2001-09-09T01:46:40.000000000Z\",\"memory_bytes\":536870912,"
                        "\"disk_bytes\":17825792,\"parent\":\"base\","
+                       "\"lineage\":[{\"name\":\"base\","
+                       "\"uuid\":\"9a000000-0000-0000-0000-000000000000\"}],"
                        "\"config\":{\"uuid\":\"9a000000-0000-0000-0000-000000000000\","
                        "\"memory_bytes\":536870912,\"cpus\":2,\"cpu_profile\":\"v2\","
                        "\"kernel\":\"/boot/web.elf\",\"initrd\":\"\",\"cmdline\":\"\"},"
@@ -166,9 +176,10 @@ static void a_bare_detail_is_shown(void **state)
     assert_int_equal(snapshot_print_detail(printed_begin(&p), &detail, &err), 0);
     assert_printed(&p, "taken   -\nmemory  0\ndisk    0\n");
     assert_int_equal(snapshot_json_detail(printed_begin(&p), &detail, &err), 0);
-    assert_printed(&p, "{\"name\":\"\",\"vm\":\"\",\"uuid\":null,\"time\":null,\"memory_bytes\":0,"
-                       "\"disk_bytes\":0,\"parent\":null,\"config\":null,\"release\":\"\","
-                       "\"cpu_vendor\":\"\",\"cpu_features\":[],\"files\":[],\"path\":\"\"}\n");
+    assert_printed(
+        &p, "{\"name\":\"\",\"vm\":\"\",\"uuid\":null,\"time\":null,\"memory_bytes\":0,"
+            "\"disk_bytes\":0,\"parent\":null,\"lineage\":[],\"config\":null,\"release\":\"\","
+            "\"cpu_vendor\":\"\",\"cpu_features\":[],\"files\":[],\"path\":\"\"}\n");
 }
 
 static Ferry__Progress make_news(const char *stage, uint64_t done)

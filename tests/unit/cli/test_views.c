@@ -21,6 +21,7 @@
 struct machine {
     Ferry__VmSummary summary;
     Ferry__MachineConfig config;
+    Ferry__SnapshotRef origin;
     Ferry__Ending ending;
     Ferry__CpuReport cpu;
     Ferry__VmDetail detail;
@@ -83,6 +84,10 @@ static void make_machine(struct machine *m)
     m->detail.ending = &m->ending;
     m->detail.resets = 3;
     m->detail.generation = (ProtobufCBinaryData){sizeof(generation), generation};
+    m->origin = (Ferry__SnapshotRef)FERRY__SNAPSHOT_REF__INIT;
+    m->origin.name = (char *)"mon";
+    m->origin.uuid = m->detail.generation;
+    m->detail.origin = &m->origin;
     m->detail.log_tail = (char *)"one\ntwo\n";
     m->detail.log_path = (char *)"/var/lib/ferry/vms/web/log";
 }
@@ -159,6 +164,7 @@ static void a_vm_is_shown_with_its_fault(void **state)
         "cmdline     rate=1 \"x\"\n"
         "resets      3\n"
         "generation  00112233-4455-6677-8899-aabbccddeeff\n"
+        "origin      mon\n"
         "log         /var/lib/ferry/vms/web/log\n"
         "\n"
         "ended 2001-09-09 01:46:45: triple-fault: processor 1 met a triple fault\n"
@@ -198,6 +204,8 @@ static void a_vm_is_json_with_its_fault(void **state)
         "\"efer\":\"0x500\",\"cs\":\"0x8\",\"ss\":\"0x0\",\"code\":\"0f0b90\",\"suberror\":1,"
         "\"data\":[\"0x7\"]}},\"resets\":3,"
         "\"generation\":\"00112233-4455-6677-8899-aabbccddeeff\","
+        "\"restored_from\":{\"name\":\"mon\",\"uuid\":\"00112233-4455-6677-8899-aabbccddeeff\"},"
+        "\"tracked_since\":null,"
         "\"log_tail\":\"one\\ntwo\\n\",\"definition_path\":\"\","
         "\"log_path\":\"/var/lib/ferry/vms/web/log\"}\n");
 }
@@ -216,6 +224,7 @@ static void a_vm_with_little_is_shown(void **state)
         &p, "{\"name\":\"web\",\"state\":\"unknown\",\"cpus\":2,"
             "\"memory_bytes\":536870912,\"pid\":null,\"boot_time\":null,"
             "\"reason\":null,\"config\":null,\"ending\":null,\"resets\":0,\"generation\":null,"
+            "\"restored_from\":null,\"tracked_since\":null,"
             "\"log_tail\":\"\",\"definition_path\":\"\",\"log_path\":\"\"}\n");
 }
 

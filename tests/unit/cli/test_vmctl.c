@@ -155,12 +155,14 @@ static void wrong_usage_ends_with_2(void **state)
                "vmctl: unknown option '--disk'; 'vmctl help start' tells how\n");
     run_expect("/nonexistent", WORDS("st", "a"), 2, "",
                "vmctl: 'st' may be any of: start, stats, stop; 'vmctl help' lists the commands\n");
-    run_expect("/nonexistent", WORDS("snap"), 2, "",
-               "vmctl: 'snapshot' needs one of: create, list, show, verify, rm; 'vmctl help "
-               "snapshot' tells how\n");
-    run_expect("/nonexistent", WORDS("snap", "x"), 2, "",
-               "vmctl: 'snapshot x' is none of: create, list, show, verify, rm; 'vmctl help "
-               "snapshot' tells how\n");
+    run_expect(
+        "/nonexistent", WORDS("snap"), 2, "",
+        "vmctl: 'snapshot' needs one of: create, untrack, list, show, verify, rm; 'vmctl help "
+        "snapshot' tells how\n");
+    run_expect(
+        "/nonexistent", WORDS("snap", "x"), 2, "",
+        "vmctl: 'snapshot x' is none of: create, untrack, list, show, verify, rm; 'vmctl help "
+        "snapshot' tells how\n");
     run_expect("/nonexistent", WORDS("snap", "rm"), 2, "",
                "vmctl: 'snapshot rm' needs a SNAP; 'vmctl help snapshot rm' tells how\n");
     run_expect("/nonexistent", WORDS("help", "sta"), 2, "", NULL);
@@ -197,6 +199,7 @@ static void help_needs_no_ferryd(void **state)
         run_expect("/nonexistent", i ? WORDS("help", "snap") : WORDS("snap", "--help"), 0,
                    "usage: vmctl snapshot COMMAND ...\n\ncommands:\n"
                    "  snapshot create  save a running or paused guest\n"
+                   "  snapshot untrack end a chain of snapshots\n"
                    "  snapshot list    list the snapshots\n"
                    "  snapshot show    show all about a snapshot\n"
                    "  snapshot verify  read a snapshot and check every byte\n"
