@@ -34,23 +34,36 @@ def load(directory, name):
     with open(os.path.join(directory, name), "rb") as f:
         return f.read()
 
-def read(directory):  # the manifest's fields and the RAM, which a diff lays over its parent's
+def manifest(directory):
     data = load(directory, "manifest")
     assert struct.unpack("<4sIII", data[:16]) == (b"FSNP", 1, len(data) - 16, crc32c(data[16:]))
-    m, held, at = fields(data[16:]), {}, 0
+    return fields(data[16:])
+
+def find(beside, uuid):  # a snapshot may be called anything, its uuid decides
+    for name in os.listdir(os.path.join(beside, "..")):
+        path = os.path.join(beside, "..", name)
+        if name[0] != "." and manifest(path)[5] == [uuid]:
+            return path
+    sys.exit(f"there is no snapshot {uuid.hex()}")
+
+def read(directory):  # the manifest's fields and the RAM, which a diff lays over its parent's
+    m, held, at = manifest(directory), {}, 0
     files = {f[1][0].decode(): f for f in map(fields, m[16])}
     content = {name: load(directory, name) for name in files}
-    crcs = {name: [c for c, in struct.iter_unpack("<I", f[3][0])] for name, f in files.items()}
+    crcs = {name: [c for c, in struct.iter_unpack("<I", f.get(3, [b""])[0])] for name, f in files.items()}
     for name, data in content.items():
         parts = [data[i:i + MIB] for i in range(0, len(data), MIB)]
         assert len(data) == files[name].get(2, [0])[0], name
         assert name == "memory" or list(map(crc32c, parts)) == crcs[name], name
     kind, ram, memory = m[15][0], bytearray(m[13][0]), content["memory"]
     if kind in (2, 4):
-        parent, ram = read(os.path.join(directory, "..", fields(m[6][0])[2][0].decode()))
-        assert parent[5] == fields(m[6][0])[1], "another parent"
-    if kind > 2 and memory:
-        memory = subprocess.run(["zstd", "-dc"], input=memory, stdout=-1, check=True).stdout
+        ram = read(find(directory, fields(m[6][0])[1][0]))[1]
+    if kind > 2:
+        for size, crc in struct.iter_unpack("<II", content["index"]):
+            assert crc == crc32c(memory[at:at + size]), f"frame at {at}"
+            at += size
+        assert at == len(memory), "more than frames"
+        at, memory = 0, memory and subprocess.run(["zstd", "-dc"], input=memory, stdout=-1).stdout
     for page in range(len(ram) // PAGE):
         state = content["pages"][page // 4] >> 2 * (page % 4) & 3 if kind > 1 else 1
         if state == 1:
@@ -64,7 +77,7 @@ def read(directory):  # the manifest's fields and the RAM, which a diff lays ove
 
 if not shutil.which("zstd"):
     sys.exit(77)
-manifest, whole = read(sys.argv[1])
-print(manifest[4][0].decode(), manifest[5][0].hex(), len(whole), "bytes of RAM")
+top, whole = read(sys.argv[1])
+print(top[4][0].decode(), top[5][0].hex(), len(whole), "bytes of RAM")
 if len(sys.argv) > 2:
     open(sys.argv[2], "wb").write(whole)

@@ -140,11 +140,11 @@ static void test_extents(void **state)
 }
 
 /* Returns the exit code. */
-static int run_script(const char *name, const char *out)
+static int run_script(const char *from, const char *name, const char *out)
 {
     char script[300], snapshot[300];
     snprintf(script, sizeof(script), "%s/tools/read_snapshot.py", source);
-    snprintf(snapshot, sizeof(snapshot), "%s/%s", golden_dir, name);
+    snprintf(snapshot, sizeof(snapshot), "%s/%s", from, name);
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) {
@@ -166,7 +166,7 @@ static void test_python(void **state)
     snprintf(out, sizeof(out), "%s/ram", dir);
     for (unsigned i = 0; i < GOLDENS; i++) {
         struct buf ram;
-        int code = run_script(goldens[i].name, out);
+        int code = run_script(golden_dir, goldens[i].name, out);
         if (code == 127 || code == 77) {
             (void)fs_remove_tree(AT_FDCWD, dir, &err);
             print_message("needs python3 and zstd\n");
@@ -184,12 +184,37 @@ static void test_python(void **state)
     close(c.fd);
 }
 
+/* It finds a parent by its uuid, whatever that is called; and does not take another for it. */
+static void test_python_renamed(void **state)
+{
+    struct catalogue c = open_goldens();
+    char dir[64], out[80], parent[80], command[600];
+    struct err err = {0};
+    assert_true(temp_dir(dir, sizeof(dir)));
+    snprintf(out, sizeof(out), "%s/ram", dir);
+    snprintf(command, sizeof(command), "cp -r %s %s/all && mv %s/all/full %s/all/other", golden_dir,
+             dir, dir, dir);
+    assert_int_equal(system(command), 0);
+    snprintf(command, sizeof(command), "%s/all", dir);
+    int code = run_script(command, "diff", out);
+    snprintf(parent, sizeof(parent), "%s/all/other", dir);
+    assert_int_equal(fs_remove_tree(AT_FDCWD, parent, &err), 0);
+    int orphan = run_script(command, "diff", out);
+    assert_int_equal(fs_remove_tree(AT_FDCWD, dir, &err), 0);
+    close(c.fd);
+    if (code == 127 || code == 77)
+        skip();
+    assert_int_equal(code, 0);
+    assert_int_equal(orphan, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_load),
         cmocka_unit_test(test_extents),
         cmocka_unit_test(test_python),
+        cmocka_unit_test(test_python_renamed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
