@@ -403,6 +403,39 @@ static void named_nonsense(void **state)
     end(&r, memory, &good);
 }
 
+/* Right sections of another machine: a CPU more, one less, one twice. */
+static void another_machine(void **state)
+{
+    static const struct {
+        const char *what, *refused;
+        unsigned count, instances[2];
+    } machines[] = {
+        {"a second vCPU", "vcpu", 2, {0, 1}},
+        {"no vCPU", "vcpu", 0, {0}},
+        {"vCPU 0 twice", "vcpu", 2, {0, 0}},
+        {"vCPU 4294967295", "vcpu", 1, {0xffffffffu}},
+    };
+    struct rig r;
+    struct buf good, bad;
+    static struct parts whole;
+    struct err err = {0};
+    int memory = begin(&r, &good);
+    take_apart(&good, &whole);
+    for (unsigned i = 0; i < sizeof(machines) / sizeof(machines[0]); i++) {
+        buf_init(&bad, STATE_BYTES_MAX);
+        section_save(&vm_state_desc, 0, SECTION_CRITICAL, &whole.vm, &bad, &err);
+        for (unsigned k = 0; k < machines[i].count; k++)
+            section_save(&vcpu_state_desc, machines[i].instances[k], SECTION_CRITICAL, &whole.vcpu,
+                         &bad, &err);
+        assert_int_equal(buf_append(&bad, whole.others.data, whole.others.len), 0);
+        if (attempt(&r, memory, &bad, &err) || !strstr(err.text, machines[i].refused))
+            fail_msg("%s: %s", machines[i].what, err.text);
+        buf_fini(&bad);
+    }
+    buf_fini(&whole.others);
+    end(&r, memory, &good);
+}
+
 /* Anywhere in KVM's values. */
 static void random_nonsense(void **state)
 {
@@ -435,6 +468,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(named_nonsense),
+        cmocka_unit_test(another_machine),
         cmocka_unit_test(random_nonsense),
     };
     rig_need_kvm();
