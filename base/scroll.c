@@ -77,6 +77,12 @@ static size_t run_at(const struct scroll *s, size_t pos, size_t n)
     return n < s->size - pos ? n : s->size - pos;
 }
 
+void scroll_restart(struct scroll *s, uint64_t offset)
+{
+    memset(s->data, 0, s->size);
+    atomic_store_explicit(&s->head->end, offset, memory_order_release);
+}
+
 /* The end moves last, so that a process that dies in between leaves whole bytes only. */
 void scroll_append(struct scroll *s, const void *data, size_t len)
 {

@@ -43,6 +43,9 @@ int scroll_init_file(struct scroll *s, int fd, size_t size, struct err *err);
 void scroll_fini(struct scroll *s);
 void scroll_append(struct scroll *s, const void *data, size_t len);
 
+/* Goes on at `offset`, as if that many bytes had been appended; what was there is zeros then. */
+void scroll_restart(struct scroll *s, uint64_t offset);
+
 /* Offsets of the oldest byte that is still there, and behind the newest. */
 uint64_t scroll_begin(const struct scroll *s);
 uint64_t scroll_end(const struct scroll *s);

@@ -100,3 +100,23 @@ uint64_t console_end(struct console *c)
     pthread_mutex_unlock(&c->lock);
     return end;
 }
+
+size_t console_peek_input(struct console *c, uint8_t *to, size_t max)
+{
+    pthread_mutex_lock(&c->lock);
+    size_t n = c->input_count < max ? c->input_count : max;
+    for (size_t i = 0; i < n; i++)
+        to[i] = c->input[(c->input_head + i) % CONSOLE_INPUT_BYTES];
+    pthread_mutex_unlock(&c->lock);
+    return n;
+}
+
+void console_adopt(struct console *c, uint64_t offset, const uint8_t *data, size_t len)
+{
+    pthread_mutex_lock(&c->lock);
+    if (scroll_end(&c->scroll) != offset)
+        scroll_restart(&c->scroll, offset);
+    scroll_append(&c->scroll, data, len);
+    pthread_mutex_unlock(&c->lock);
+    c->ops->output(c->ctx);
+}

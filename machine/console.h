@@ -50,3 +50,8 @@ size_t console_feed(struct console *c, const uint8_t *data, size_t len);
 size_t console_read(struct console *c, uint64_t *offset, void *to, size_t max, uint64_t *missed);
 uint64_t console_begin(struct console *c);
 uint64_t console_end(struct console *c);
+
+/* For a guest that moves: what it has not read yet (at most CONSOLE_INPUT_BYTES), and a piece of
+ * what it said before, at its offset; what lies between that and the end so far is missing. */
+size_t console_peek_input(struct console *c, uint8_t *to, size_t max);
+void console_adopt(struct console *c, uint64_t offset, const uint8_t *data, size_t len);

@@ -191,7 +191,7 @@ static int give_life(struct machine *m, const struct machine_config *config, str
 {
     const struct machine_saved *saved = config->saved;
     if (!saved)
-        return load_kernel(m, config, err);
+        return config->empty ? 0 : load_kernel(m, config, err);
     int rc = state_load(m, saved->state, saved->clock, NULL, err);
     if (rc == 0 && config->generation)
         vmgenid_renew(devices_find(&m->devices, vmgenid_type.name), config->generation);
@@ -265,6 +265,14 @@ struct machine *machine_new(const struct machine_config *config, const struct ma
         return NULL;
     }
     return m;
+}
+
+int machine_load(struct machine *m, struct span state, enum clock_policy clock, struct err *err)
+{
+    int rc = state_load(m, state, clock, NULL, err);
+    if (rc == 0)
+        read_clock(m);
+    return rc;
 }
 
 /* vCPUs first: they use everything else. */

@@ -26,6 +26,7 @@ struct machine_config {
     const struct device_wish *devices; /* borrowed during machine_new */
     unsigned ndevices;
     const struct machine_saved *saved; /* borrowed during machine_new; NULL: boot the kernel */
+    bool empty; /* no kernel either: memory is zero, and machine_load is to come */
     /* Borrowed during machine_new. The guest's generation: that of one that boots, a new one for
      * one that goes on. NULL: drawn, or the saved one is kept. */
     const struct uuid *generation;
@@ -54,6 +55,10 @@ struct machine_host {
 struct machine *machine_new(const struct machine_config *config, const struct machine_host *host,
                             struct err *err);
 void machine_free(struct machine *m);
+
+/* The state of a guest into a machine that was made empty, once its memory is there. When it fails
+ * the machine is to be freed. Nobody else uses the machine meanwhile. [loop] [job] */
+int machine_load(struct machine *m, struct span state, enum clock_policy clock, struct err *err);
 
 /*
  * What the reset button does: takes `old` apart (also when it fails) and builds the machine anew
