@@ -1,0 +1,96 @@
+/* See inbound.h. */
+#include "migrate/inbound.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/crc32c.h"
+#include "vmstate/pages.h"
+
+int inbound_init(struct inbound *in, struct channel *channel, uint8_t *ram, uint64_t ram_bytes,
+                 struct err *err)
+{
+    in->channel = channel;
+    in->ram = ram;
+    in->ram_bytes = ram_bytes;
+    in->nsuspects = in->pages = 0;
+    return bitmap_init(&in->suspects, ram_bytes / WIRE_PAGE, err);
+}
+
+void inbound_fini(struct inbound *in)
+{
+    bitmap_fini(&in->suspects);
+}
+
+static void judge(struct inbound *in, uint64_t page, bool fits)
+{
+    bool was = bitmap_test(&in->suspects, page);
+    if (fits == !was)
+        return;
+    if (fits) {
+        uint64_t bits = bitmap_take_word(&in->suspects, page / 64);
+        bitmap_or_word(&in->suspects, page / 64, bits & ~(1ull << page % 64));
+        in->nsuspects--;
+    } else {
+        bitmap_set(&in->suspects, page);
+        in->nsuspects++;
+    }
+}
+
+static void judge_pages(struct inbound *in, unsigned nruns)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < nruns; i++)
+        for (uint32_t p = 0; p < in->runs[i].pages; p++, n++) {
+            uint64_t at = in->runs[i].offset + (uint64_t)p * WIRE_PAGE;
+            judge(in, at / WIRE_PAGE, crc32c(0, in->ram + at, WIRE_PAGE) == in->crcs[n]);
+        }
+    in->pages += n;
+}
+
+int inbound_pages(struct inbound *in, const struct wire_head *h, struct err *err)
+{
+    struct iovec iov[WIRE_RUNS_MAX];
+    int runs = wire_runs_get(h, in->channel->meta, in->ram_bytes, in->runs, in->crcs, err);
+    if (runs < 0)
+        return runs;
+    for (int i = 0; i < runs; i++)
+        iov[i] =
+            (struct iovec){in->ram + in->runs[i].offset, in->runs[i].pages * (size_t)WIRE_PAGE};
+    int rc = channel_read_data(in->channel, iov, (unsigned)runs, err);
+    if (rc == 0)
+        judge_pages(in, (unsigned)runs);
+    return rc;
+}
+
+/* What is zero already is not written: memory that was never touched stays so. */
+static int clear(struct inbound *in, const struct wire_range *range, struct err *err)
+{
+    for (uint64_t at = range->offset; at < range->offset + range->bytes; at += WIRE_PAGE) {
+        if (!pages_all_zero(in->ram + at))
+            memset(in->ram + at, 0, WIRE_PAGE);
+        judge(in, at / WIRE_PAGE, true);
+        int rc = at % (4u << 20) == 0 ? channel_tend(in->channel, err) : 0;
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+int inbound_zero(struct inbound *in, const struct wire_head *h, struct err *err)
+{
+    int n = wire_ranges_get(in->channel->meta, h->meta_bytes, in->ram_bytes, in->ranges, err);
+    int rc = n < 0 ? n : 0;
+    for (int i = 0; rc == 0 && i < n; i++)
+        rc = clear(in, &in->ranges[i], err);
+    return rc;
+}
+
+int inbound_check(const struct inbound *in, struct err *err)
+{
+    if (in->nsuspects == 0)
+        return 0;
+    return err_set(err, EBADMSG, "%llu pages arrived damaged, the first at 0x%llx",
+                   (unsigned long long)in->nsuspects,
+                   (unsigned long long)bitmap_next(&in->suspects, 0) * WIRE_PAGE);
+}

@@ -1,0 +1,162 @@
+/* See outbound.h. */
+#include "migrate/outbound.h"
+
+#include <errno.h>
+
+#include "base/crc32c.h"
+#include "vmstate/pages.h"
+
+#define NEAR_BYTES (2ull << 20) /* ranges this close are told as one */
+#define SECOND_NS 1000000000.0
+
+void outbound_init(struct outbound *o, struct channel *channel, const struct guest *guest,
+                   uint64_t bytes_per_s)
+{
+    o->channel = channel;
+    o->ram = guest->ram;
+    o->bytes_per_s = bytes_per_s;
+    o->limit_from_ns = channel_now_ns(channel);
+    o->limit_bytes = 0;
+    o->nruns = o->npages = o->nzeroes = 0;
+    o->pages = o->frames = 0;
+}
+
+/* Waits until what was sent is no more than the limit allows by now; what the peer says meanwhile
+ * can only be that it gives up. A pause is not made up for by a burst. */
+static int keep_limit(struct outbound *o, size_t bytes, struct err *err)
+{
+    if (!o->bytes_per_s)
+        return 0;
+    struct wire_head h;
+    uint64_t now = channel_now_ns(o->channel);
+    o->limit_bytes += bytes;
+    uint64_t due =
+        o->limit_from_ns + (uint64_t)((double)o->limit_bytes * SECOND_NS / (double)o->bytes_per_s);
+    if (now > due + CHANNEL_SLICE_NS) {
+        o->limit_from_ns = now;
+        o->limit_bytes = 0;
+    }
+    if (now >= due)
+        return 0;
+    int rc = channel_receive(o->channel, &h, due, err);
+    if (rc == 0)
+        return err_set(err, EPROTO, "the peer sent %s in the middle of a round",
+                       wire_kind_name(h.kind));
+    return rc == -EAGAIN ? 0 : rc;
+}
+
+static int flush_pages(struct outbound *o, struct err *err)
+{
+    unsigned page = 0;
+    if (o->npages == 0)
+        return 0;
+    for (unsigned i = 0; i < o->nruns; i++) {
+        const uint8_t *at = o->data[i].iov_base;
+        for (uint32_t n = 0; n < o->runs[i].pages; n++, at += WIRE_PAGE)
+            o->crcs[page++] = crc32c(0, at, WIRE_PAGE);
+    }
+    struct wire_head h = {.kind = WIRE_PAGES, .value = o->nruns};
+    h.meta_bytes = (uint32_t)wire_runs_put(o->runs, o->nruns, o->crcs, o->npages, o->meta);
+    h.data_bytes = (uint64_t)o->npages * WIRE_PAGE;
+    int rc = channel_send(o->channel, &h, o->meta, o->data, o->nruns, err);
+    size_t sent = o->npages;
+    o->pages += sent;
+    o->frames++;
+    o->nruns = o->npages = 0;
+    return rc < 0 ? rc : keep_limit(o, sent * WIRE_PAGE, err);
+}
+
+static int flush_zeroes(struct outbound *o, struct err *err)
+{
+    if (o->nzeroes == 0)
+        return 0;
+    size_t bytes = wire_ranges_put(o->zeroes, o->nzeroes, o->meta);
+    o->nzeroes = 0;
+    return channel_send_plain(o->channel, WIRE_ZERO, 0, 0, o->meta, bytes, err);
+}
+
+int outbound_flush(struct outbound *o, struct err *err)
+{
+    int rc = flush_pages(o, err);
+    return rc < 0 ? rc : flush_zeroes(o, err);
+}
+
+static bool continues(const struct outbound *o, uint64_t offset, const uint8_t *data)
+{
+    if (o->nruns == 0)
+        return false;
+    const struct wire_run *run = &o->runs[o->nruns - 1];
+    const struct iovec *iov = &o->data[o->nruns - 1];
+    return run->offset + run->pages * (uint64_t)WIRE_PAGE == offset &&
+           (const uint8_t *)iov->iov_base + iov->iov_len == data;
+}
+
+static void add_run(struct outbound *o, uint64_t offset, const uint8_t *data, unsigned pages)
+{
+    if (!continues(o, offset, data)) {
+        o->runs[o->nruns] = (struct wire_run){.offset = offset};
+        o->data[o->nruns] = (struct iovec){.iov_base = (void *)(uintptr_t)data};
+        o->nruns++;
+    }
+    o->runs[o->nruns - 1].pages += pages;
+    o->data[o->nruns - 1].iov_len += pages * (size_t)WIRE_PAGE;
+    o->npages += pages;
+}
+
+/* What lies in guest memory may wait for its frame to fill; what was only lent may not. */
+int outbound_pages(struct outbound *o, uint64_t offset, const uint8_t *data, size_t bytes,
+                   struct err *err)
+{
+    bool lent = data != o->ram + offset;
+    while (bytes) {
+        unsigned room = WIRE_PAGES_MAX - o->npages;
+        unsigned pages = bytes / WIRE_PAGE < room ? (unsigned)(bytes / WIRE_PAGE) : room;
+        size_t step = pages * (size_t)WIRE_PAGE;
+        add_run(o, offset, data, pages);
+        offset += step;
+        data += step;
+        bytes -= step;
+        int rc = o->npages == WIRE_PAGES_MAX || lent ? flush_pages(o, err) : 0;
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+int outbound_zero(struct outbound *o, uint64_t offset, uint64_t bytes, struct err *err)
+{
+    struct wire_range *last = o->nzeroes ? &o->zeroes[o->nzeroes - 1] : NULL;
+    if (last && last->offset + last->bytes == offset) {
+        last->bytes += bytes;
+        return 0;
+    }
+    o->zeroes[o->nzeroes++] = (struct wire_range){offset, bytes};
+    return o->nzeroes == WIRE_RANGES_MAX ? flush_zeroes(o, err) : 0;
+}
+
+/* Uses the table of zeroes, which is empty before the first round. */
+int outbound_expect(struct outbound *o, const struct guest *guest, struct err *err)
+{
+    struct wire_range *ranges = o->zeroes;
+    size_t end = guest_pages(guest), at = 0, begin, stop;
+    unsigned n = 0;
+    while (at < end) {
+        int rc = pages_next(guest, at, end, &begin, &stop, err);
+        if (rc < 0)
+            return rc;
+        if (begin >= end)
+            break;
+        uint64_t offset = (uint64_t)begin * WIRE_PAGE, bytes = (uint64_t)(stop - begin) * WIRE_PAGE;
+        bool close = n && offset - (ranges[n - 1].offset + ranges[n - 1].bytes) <= NEAR_BYTES;
+        if (close)
+            ranges[n - 1].bytes = offset + bytes - ranges[n - 1].offset;
+        else if (n == WIRE_RANGES_MAX)
+            break; /* the rest is populated as it is touched */
+        else
+            ranges[n++] = (struct wire_range){offset, bytes};
+        at = stop;
+    }
+    return n == 0 ? 0
+                  : channel_send_plain(o->channel, WIRE_EXPECT, 0, 0, o->meta,
+                                       wire_ranges_put(ranges, n, o->meta), err);
+}
