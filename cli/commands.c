@@ -96,6 +96,31 @@ static const struct option restore_options[] = {
     {NULL},
 };
 
+static const struct option migrate_options[] = {
+    {"downtime", "TIME", OPTION_TIME, OPTION_U64(downtime_ms), 1, 60000, "50ms", .help =
+     "How long the guest may stand still."},
+    {"timeout", "TIME", OPTION_TIME, OPTION_U64(timeout_ms), 1, 7ull * 86400000, .help =
+     "How long all of it may take. Without it as long as it gets on."},
+    {"bandwidth", "RATE", OPTION_SIZE, OPTION_U64(bandwidth), 1ull << 16, 1ull << 50, .help =
+     "Send no more than this a second, as 100M. Without it as fast as it goes."},
+    {"on-stall", "throttle|cancel|force", OPTION_CHOICE, OPTION_STRING(on_stall), .fallback = "throttle", .help =
+     "When the guest writes faster than it can be sent: slow it down step by step, give up, or stop it "
+     "for as long as it takes."},
+    {"check", NULL, OPTION_FLAG, OPTION_BOOL(check), .help =
+     "Only say what stands against it, all of it at once."},
+    {"detach", NULL, OPTION_FLAG, OPTION_BOOL(detach), .help =
+     "Leave it to ferryd as soon as it has begun; 'vmctl migration show' tells how it goes."},
+    {NULL},
+};
+
+static const struct option resolve_options[] = {
+    {"keep", NULL, OPTION_FLAG, OPTION_BOOL(keep), .help =
+     "The guest goes on here. If it runs at its peer, there are two of it then."},
+    {"discard", NULL, OPTION_FLAG, OPTION_BOOL(discard), .help =
+     "The guest is given up here. If it does not run at its peer, it is lost."},
+    {NULL},
+};
+
 #define VM {"NAME", WORD_VM}
 #define SNAPSHOT {"SNAP", WORD_SNAPSHOT}
 
@@ -170,6 +195,22 @@ const struct command commands[] = {
      "start VMs from a snapshot",
      "They go on where it was taken. Ends when they do, or, with --paused, when they are about to. "
      "Memory is taken as it is on disk; 'snapshot verify' checks it."},
+    {"migrate", {VM, {"HOST[:PORT]", WORD_PEER}}, migrate_options, cmd_migrate,
+     "move a guest to another host while it runs",
+     "Its memory is copied while it runs; then it stands still for the last of it and goes on there, under "
+     "the same name. Nothing but a record stays here. Ends when it runs there, and tells how long it "
+     "stood still and for what. Until that moment Ctrl-C gives up, and the guest runs on here. Without "
+     "a port it is 7001."},
+    {"migration show", {VM}, NULL, cmd_migration_show,
+     "tell how a migration goes, or how the last one went", NULL},
+    {"migration cancel", {VM}, NULL, cmd_migration_cancel,
+     "give up a migration; the guest runs on here",
+     "Fails when it comes too late."},
+    {"migration resolve", {VM}, resolve_options, cmd_migration_resolve,
+     "decide about a guest that is in doubt",
+     "A guest is in doubt when it was handed off and its peer does not say whether it runs there. It "
+     "stands still here, and ferryd asks the peer again and again; when that can never answer, "
+     "this decides. Look at the other host first."},
     {"version", {{NULL}}, NULL, cmd_version,
      "print the versions of vmctl, ferryd and KVM",
      "Fails when no ferryd answers; '--version' asks none."},

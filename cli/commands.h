@@ -14,6 +14,7 @@ enum word_kind {
     WORD_NEW_NAME, /* of what is not there yet */
     WORD_COMMAND,  /* the first word of one of this table */
     WORD_SECOND,   /* the second, behind a WORD_COMMAND */
+    WORD_PEER,     /* another host's ferryd: HOST or HOST:PORT */
     WORD_CHOICE,   /* one of `choices` */
 };
 
@@ -92,6 +93,10 @@ int cmd_snapshot_list(const struct args *args, struct err *err);
 int cmd_snapshot_show(const struct args *args, struct err *err);
 int cmd_snapshot_verify(const struct args *args, struct err *err);
 int cmd_snapshot_remove(const struct args *args, struct err *err);
+int cmd_migrate(const struct args *args, struct err *err);
+int cmd_migration_show(const struct args *args, struct err *err);
+int cmd_migration_cancel(const struct args *args, struct err *err);
+int cmd_migration_resolve(const struct args *args, struct err *err);
 int cmd_restore(const struct args *args, struct err *err);
 int cmd_version(const struct args *args, struct err *err);
 int cmd_completion(const struct args *args, struct err *err);

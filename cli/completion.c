@@ -130,7 +130,7 @@ static void print_bash_words(FILE *out)
             fputs("' ;;\n", out);
         }
         for (unsigned i = 0; i < ARGS_WORDS_MAX && c->words[i].name; i++) {
-            if (c->words[i].kind == WORD_NEW_NAME)
+            if (c->words[i].kind == WORD_NEW_NAME || c->words[i].kind == WORD_PEER)
                 continue;
             fprintf(out, "        '%s:%u') ", c->name, i);
             print_bash_word(out, &c->words[i]);

@@ -59,7 +59,7 @@ static void print_word(FILE *out, const struct command *c, unsigned i)
     unsigned at = i + (command_second(c) ? 2 : 1);
     if (word->kind == WORD_SECOND)
         print_seconds(out, c->name, at);
-    if (word->kind == WORD_SECOND || word->kind == WORD_NEW_NAME)
+    if (word->kind == WORD_SECOND || word->kind == WORD_NEW_NAME || word->kind == WORD_PEER)
         return;
     print_at(out, at, c->name, NULL);
     if (lister) {

@@ -20,9 +20,9 @@ struct args {
     const char *run; /* never NULL after parsing */
     bool json, help, version;
     const char *words[ARGS_WORDS_MAX]; /* the arguments, in order; NULL behind the last */
-    const char *kernel, *initrd, *cmdline, *cpu, *name, *clock, *parent;
-    uint64_t memory_bytes, cpus, timeout_ms, count;
-    bool paused, follow, log, names, stop, full, track, last, pack;
+    const char *kernel, *initrd, *cmdline, *cpu, *name, *clock, *parent, *on_stall;
+    uint64_t memory_bytes, cpus, timeout_ms, count, downtime_ms, bandwidth;
+    bool paused, follow, log, names, stop, full, track, last, pack, check, detach, keep, discard;
 };
 
 enum option_kind {

@@ -31,6 +31,20 @@ uint64_t progress_rate(const struct progress *p, uint64_t now)
     return rate < 1e18 ? (uint64_t)rate : 0;
 }
 
+/* Of a migration: the rates are ferryd's, and what is left counts. */
+static void format_rounds(const struct progress *p, char *to, size_t size)
+{
+    char left[32], rate[32], dirty[32];
+    uint64_t bytes = p->total_bytes > p->done_bytes ? p->total_bytes - p->done_bytes : 0;
+    stats_format("left_bytes", bytes, left, sizeof(left));
+    stats_format("rate_bytes", p->rate_bytes, rate, sizeof(rate));
+    stats_format("dirty_bytes", p->dirty_bytes, dirty, sizeof(dirty));
+    snprintf(to, size,
+             "%s '%s': round %" PRIu32 ", %s left, %s/s, writes %s/s, %.1f ms downtime%s%s",
+             p->doing, p->name, p->round, left, rate, dirty, (double)p->downtime_ns / 1e6,
+             p->why[0] ? ", " : "", p->why);
+}
+
 static void format_line(const struct progress *p, uint64_t now, char *to, size_t size)
 {
     char done[32], total[32], rate[32];
@@ -38,6 +52,10 @@ static void format_line(const struct progress *p, uint64_t now, char *to, size_t
     if (!*p->stage) {
         snprintf(to, size, "%s '%s' ... %" PRIu64 "s", p->doing, p->name,
                  (now - p->since_ns) / SECOND_NS);
+        return;
+    }
+    if (p->downtime_ns) {
+        format_rounds(p, to, size);
         return;
     }
     stats_format("done_bytes", p->done_bytes, done, sizeof(done));
@@ -90,6 +108,11 @@ void progress_update(struct progress *p, const Ferry__Progress *news)
     memcpy(p->stage, stage, sizeof(stage));
     p->done_bytes = news->done_bytes;
     p->total_bytes = news->total_bytes;
+    p->round = news->round;
+    p->rate_bytes = news->rate_bytes;
+    p->dirty_bytes = news->dirty_rate_bytes;
+    p->downtime_ns = news->expected_downtime_ns;
+    snprintf(p->why, sizeof(p->why), "%s", news->why);
     move_marks(p, now, anew);
     if (p->terminal && (!p->shown || now - p->shown_ns >= DRAW_NS))
         draw(p, now);

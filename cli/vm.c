@@ -14,7 +14,7 @@ static const char *const state_names[] = {
     [FERRY__VM_STATE__VM_STOPPED] = "stopped",   [FERRY__VM_STATE__VM_STARTING] = "starting",
     [FERRY__VM_STATE__VM_RUNNING] = "running",   [FERRY__VM_STATE__VM_PAUSED] = "paused",
     [FERRY__VM_STATE__VM_STOPPING] = "stopping", [FERRY__VM_STATE__VM_FAILED] = "failed",
-    [FERRY__VM_STATE__VM_CRASHED] = "crashed",
+    [FERRY__VM_STATE__VM_CRASHED] = "crashed",   [FERRY__VM_STATE__VM_IN_DOUBT] = "in-doubt",
 };
 
 static const char *const end_names[] = {
@@ -26,6 +26,7 @@ static const char *const end_names[] = {
     [FERRY__END_KIND__END_FAIL_ENTRY] = "fail-entry",
     [FERRY__END_KIND__END_WORKER_DIED] = "worker-died",
     [FERRY__END_KIND__END_START_FAILED] = "start-failed",
+    [FERRY__END_KIND__END_MOVED] = "moved",
 };
 
 static const char *name_of(const char *const *names, size_t count, int value)
@@ -46,7 +47,8 @@ const char *vm_end_name(Ferry__EndKind kind)
 bool vm_is_alive(Ferry__VmState state)
 {
     return state == FERRY__VM_STATE__VM_STARTING || state == FERRY__VM_STATE__VM_RUNNING ||
-           state == FERRY__VM_STATE__VM_PAUSED || state == FERRY__VM_STATE__VM_STOPPING;
+           state == FERRY__VM_STATE__VM_PAUSED || state == FERRY__VM_STATE__VM_STOPPING ||
+           state == FERRY__VM_STATE__VM_IN_DOUBT;
 }
 
 void vm_json_summary(struct json *j, const Ferry__VmSummary *s)

@@ -138,6 +138,9 @@ static void settle(struct tenant *t, int record)
     snprintf(text, sizeof(text), "%s", tenant_ending_text(t));
     t->boot_wall_ns = 0;
     tenant_move(t, to, text);
+    if (t->ending && t->ending->kind == FERRY__END_KIND__END_MOVED &&
+        registry_remove(t, &ignored) < 0)
+        log_error("%s: %s", t->name, ignored.text);
 }
 
 /* Whether the process has that very file open. */

@@ -10,13 +10,17 @@
 #include "daemon/root.h"
 
 struct server;
+struct listener;
+struct migration;
 
 TAILQ_HEAD(event_follower_list, event_follower);
+TAILQ_HEAD(migration_list, migration);
 
 struct daemon_options {
     const char *root, *run, *kvm, *log_level, *group;
     const char *worker; /* absolute */
-    bool open_reads;
+    const char *listen; /* ADDR:PORT for other hosts' ferryds; NULL: none may come */
+    bool open_reads, insecure;
 };
 
 struct daemon {
@@ -28,4 +32,6 @@ struct daemon {
     struct peer_rules rules;
     struct server *server; /* NULL until clients may come */
     struct event_follower_list followers;
+    struct listener *listener; /* NULL when there is none */
+    struct migration_list migrations;
 };

@@ -39,5 +39,11 @@ int handle_snapshot_show(struct request *rq, struct err *err);
 int handle_snapshot_verify(struct request *rq, struct err *err);
 int handle_snapshot_remove(struct request *rq, struct err *err);
 
+/* handle_migrate.c */
+int handle_migrate(struct request *rq, struct err *err);
+int handle_migration_show(struct request *rq, struct err *err);
+int handle_migration_cancel(struct request *rq, struct err *err);
+int handle_migration_resolve(struct request *rq, struct err *err);
+
 /* handle_restore.c */
 int handle_restore(struct request *rq, struct err *err);

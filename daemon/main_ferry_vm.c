@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/units.h"
 #include "daemon/worker.h"
+#include "daemon/worker_receive.h"
 #include "daemon/worker_start.h"
 #include "daemon/worker_status.h"
 #include "proto/frame.h"
@@ -77,6 +78,12 @@ static int begin(struct worker *w, const struct options *o, Ferry__WorkerRequest
     struct worker_status_storage storage;
     Ferry__WorkerStatus status;
     int rc = worker_init(w, request->start, fds, err);
+    if (rc < 0)
+        worker_receive_refuse(w, err);
+    if (rc == 0 && request->start->incoming) {
+        w->start_id = id; /* answered when the guest is here */
+        return 0;
+    }
     if (rc == 0)
         worker_status(w, &status, &storage);
     int sent = worker_start_reply(o->fd, id, &status, rc < 0 ? err : NULL, rc < 0 ? &ignored : err);

@@ -19,6 +19,7 @@
 #include "base/units.h"
 #include "daemon/adopt.h"
 #include "daemon/handle_events.h"
+#include "daemon/listener.h"
 #include "daemon/notify.h"
 #include "daemon/server.h"
 #include "daemon/tenant.h"
@@ -27,8 +28,9 @@
 #define EXIT_USAGE 2
 
 static const char usage[] =
-    "usage: ferryd [--root DIR] [--run DIR] [--group GROUP] [--open-reads] [--worker PATH]\n"
-    "              [--kvm PATH] [--log error|warn|info|debug] [--version]\n";
+    "usage: ferryd [--root DIR] [--run DIR] [--listen ADDR:PORT [--insecure]] [--group GROUP]\n"
+    "              [--open-reads] [--worker PATH] [--kvm PATH] [--log error|warn|info|debug]\n"
+    "              [--version]\n";
 
 struct program {
     struct daemon daemon;
@@ -85,6 +87,12 @@ static int parse_one(struct daemon *d, int c)
         return 0;
     case 'l':
         return parse_log(d, optarg);
+    case 'L':
+        d->options.listen = optarg;
+        return 0;
+    case 'i':
+        d->options.insecure = true;
+        return 0;
     default:
         fputs(usage, stderr);
         return -1;
@@ -99,6 +107,7 @@ static int parse(struct daemon *d, int argc, char **argv)
         {"group", required_argument, NULL, 'g'},  {"open-reads", no_argument, NULL, 'o'},
         {"worker", required_argument, NULL, 'w'}, {"kvm", required_argument, NULL, 'k'},
         {"log", required_argument, NULL, 'l'},    {"version", no_argument, NULL, 'v'},
+        {"listen", required_argument, NULL, 'L'}, {"insecure", no_argument, NULL, 'i'},
         {"help", no_argument, NULL, 'h'},         {0}};
     d->options = (struct daemon_options){
         .root = "/var/lib/ferry", .run = "/run/ferry", .kvm = "/dev/kvm", .log_level = "info"};
@@ -167,6 +176,7 @@ static void end(struct program *p)
     p->ending = true;
     notify_send("STOPPING=1");
     server_close(&p->daemon);
+    listener_close(&p->daemon);
     TAILQ_FOREACH(t, &p->daemon.registry.all, all)
     tenant_release(t);
     uv_close((uv_handle_t *)&p->term, NULL);
@@ -198,7 +208,7 @@ static void on_adopted(struct daemon *d)
     struct err err = {0};
     if (p->ending)
         return;
-    if (server_open(d, &err) < 0) {
+    if (server_open(d, &err) < 0 || listener_open(d, &err) < 0) {
         log_error("%s", err.text);
         p->failed = true;
         end(p);
@@ -259,6 +269,7 @@ static int run(struct program *p, struct err *err)
         if (note.code)
             log_warn("%s", note.text);
         TAILQ_INIT(&d->followers);
+        TAILQ_INIT(&d->migrations);
         d->events.added = handle_events_added;
         d->events.ctx = d;
         uv_loop_init(&d->loop);

@@ -20,11 +20,12 @@
 static const struct sm_state lifecycle[] = {
     [FERRY__VM_STATE__VM_STOPPED]  = {"stopped",  TO(STARTING)},
     [FERRY__VM_STATE__VM_STARTING] = {"starting", TO(RUNNING) | TO(PAUSED) | TO(FAILED) | TO(STOPPED) | TO(CRASHED)},
-    [FERRY__VM_STATE__VM_RUNNING]  = {"running",  TO(PAUSED) | TO(STOPPING) | TO(FAILED) | TO(STOPPED) | TO(CRASHED)},
-    [FERRY__VM_STATE__VM_PAUSED]   = {"paused",   TO(RUNNING) | TO(STOPPING) | TO(FAILED) | TO(STOPPED) | TO(CRASHED)},
-    [FERRY__VM_STATE__VM_STOPPING] = {"stopping", TO(RUNNING) | TO(FAILED) | TO(STOPPED) | TO(CRASHED)},
+    [FERRY__VM_STATE__VM_RUNNING]  = {"running",  TO(PAUSED) | TO(STOPPING) | TO(FAILED) | TO(STOPPED) | TO(CRASHED) | TO(IN_DOUBT)},
+    [FERRY__VM_STATE__VM_PAUSED]   = {"paused",   TO(RUNNING) | TO(STOPPING) | TO(FAILED) | TO(STOPPED) | TO(CRASHED) | TO(IN_DOUBT)},
+    [FERRY__VM_STATE__VM_STOPPING] = {"stopping", TO(RUNNING) | TO(FAILED) | TO(STOPPED) | TO(CRASHED) | TO(IN_DOUBT)},
     [FERRY__VM_STATE__VM_FAILED]   = {"failed",   TO(RUNNING) | TO(PAUSED) | TO(STOPPED) | TO(CRASHED)},
     [FERRY__VM_STATE__VM_CRASHED]  = {"crashed",  TO(STARTING)},
+    [FERRY__VM_STATE__VM_IN_DOUBT] = {"in doubt", TO(RUNNING) | TO(PAUSED) | TO(STOPPED) | TO(CRASHED)},
 };
 // clang-format on
 #define STATES (sizeof(lifecycle) / sizeof(lifecycle[0]))

@@ -16,6 +16,8 @@
  *       └───────────────────────────────── reset goes back to running ◄──────┘
  *
  *       the worker died: any state that has one ──► crashed ── start ──► starting
+ *       handed off to another host that does not answer: running, paused, stopping ──► in doubt,
+ *       and from there back to running or paused, or to stopped when it runs there
  *       a kill leads from any state that has a worker to stopped
  */
 #pragma once
@@ -41,7 +43,7 @@
 /* States in which the VM has a worker. */
 #define STATES_LIVE                                                                                \
     (STATE_BIT(STARTING) | STATE_BIT(RUNNING) | STATE_BIT(PAUSED) | STATE_BIT(STOPPING) |          \
-     STATE_BIT(FAILED))
+     STATE_BIT(FAILED) | STATE_BIT(IN_DOUBT))
 #define STATES_ALL (STATES_LIVE | STATE_BIT(STOPPED) | STATE_BIT(CRASHED))
 
 struct tenant_run;

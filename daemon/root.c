@@ -15,6 +15,7 @@
 #include "base/cleanup.h"
 #include "base/fs.h"
 #include "base/name.h"
+#include "base/uuid.h"
 #include "daemon/lock.h"
 
 #define SOCKET_PATH_MAX (sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
@@ -87,6 +88,10 @@ static int open_all(struct root *r, const char *root, const char *run, struct er
     if (rc >= 0)
         rc = r->snapshots_fd = make_dir(r->root_fd, "snapshots", err);
     if (rc >= 0)
+        rc = r->owners_fd = make_dir(r->root_fd, "owners", err);
+    if (rc >= 0)
+        rc = r->migrations_fd = make_dir(r->root_fd, "migrations", err);
+    if (rc >= 0)
         rc = r->run_vms_fd = make_dir(r->run_fd, "vms", err);
     return rc < 0 ? rc : 0;
 }
@@ -96,6 +101,8 @@ int root_open(struct root *r, const char *root, const char *run, struct err *err
     *r = (struct root){.root_fd = -1,
                        .vms_fd = -1,
                        .snapshots_fd = -1,
+                       .owners_fd = -1,
+                       .migrations_fd = -1,
                        .run_fd = -1,
                        .run_vms_fd = -1,
                        .root_lock = -1,
@@ -108,8 +115,8 @@ int root_open(struct root *r, const char *root, const char *run, struct err *err
 
 void root_close(struct root *r)
 {
-    int *fds[] = {&r->root_fd,    &r->vms_fd,    &r->snapshots_fd, &r->run_fd,
-                  &r->run_vms_fd, &r->root_lock, &r->run_lock};
+    int *fds[] = {&r->root_fd, &r->vms_fd,     &r->snapshots_fd, &r->owners_fd, &r->migrations_fd,
+                  &r->run_fd,  &r->run_vms_fd, &r->root_lock,    &r->run_lock};
     for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
         clean_fd(fds[i]);
     clean_free(&r->root);
@@ -155,6 +162,29 @@ int root_remove_vm(const struct root *r, const char *name, struct err *err)
         return err_sys(err, errno, "cannot remove '%s/vms/%s'", r->root, definition);
     int rc = root_remove_run(r, name, err);
     return rc < 0 ? rc : fs_remove_tree(r->vms_fd, name, err);
+}
+
+int root_open_owner(const struct root *r, const struct uuid *uuid, struct err *err)
+{
+    char name[UUID_TEXT_SIZE];
+    uuid_format(uuid, name);
+    int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW;
+    int fd = openat(r->owners_fd, name, flags);
+    if (fd < 0 && errno == ENOENT) {
+        fd = openat(r->owners_fd, name, flags | O_CREAT, 0600);
+        if (fd >= 0 && fsync(r->owners_fd) < 0) {
+            close(fd);
+            return err_sys(err, errno, "cannot sync '%s/owners'", r->root);
+        }
+    }
+    return fd < 0 ? err_sys(err, errno, "cannot open '%s/owners/%s'", r->root, name) : fd;
+}
+
+int root_open_migration(const struct root *r, const char *name, bool make, struct err *err)
+{
+    int fd = openat(r->migrations_fd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | (make ? O_CREAT : 0),
+                    0600);
+    return fd < 0 ? err_sys(err, errno, "cannot open '%s/migrations/%s'", r->root, name) : fd;
 }
 
 /* By way of an open directory, because a socket's path has room for 107 bytes only. */

@@ -9,6 +9,8 @@
  *                   console     what the guest said last, once its worker has ended
  *                   log         of its workers
  *     ROOT/snapshots/NAME       a snapshot (docs/snapshot-format.md)
+ *     ROOT/owners/UUID          whose a guest is that was ever migrated (ownership.h)
+ *     ROOT/migrations/NAME      how the last migration away from here went
  *     RUN/lock
  *     RUN/ferryd.sock           for clients
  *     RUN/vms/NAME/worker.sock  where a later ferryd finds the worker
@@ -18,13 +20,15 @@
  */
 #pragma once
 
+#include <stdbool.h>
+
 #include "base/err.h"
 
 #define ROOT_CLIENT_SOCKET "ferryd.sock"
 
 struct root {
     char *root, *run; /* owned; absolute */
-    int vms_fd, snapshots_fd, run_fd, run_vms_fd, root_fd;
+    int vms_fd, snapshots_fd, owners_fd, migrations_fd, run_fd, run_vms_fd, root_fd;
     int root_lock, run_lock;
 };
 
@@ -42,6 +46,13 @@ int root_remove_vm(const struct root *r, const char *name, struct err *err);
 /* RUN/vms/NAME and what is in it: there while the VM has a worker. */
 int root_make_run(const struct root *r, const char *name, struct err *err);
 int root_remove_run(const struct root *r, const char *name, struct err *err);
+
+/* ROOT/owners/UUID, made when it is missing; it is there after a crash of the host, too. */
+struct uuid;
+int root_open_owner(const struct root *r, const struct uuid *uuid, struct err *err);
+
+/* ROOT/migrations/NAME, made when it is missing and `make`. */
+int root_open_migration(const struct root *r, const char *name, bool make, struct err *err);
 
 /* A listening unix socket NAME in the directory, whose file has the given mode; replaces one that
  * is there. */

@@ -32,6 +32,10 @@ static const struct rpc_row rows[] = {
     [BODY(SNAPSHOT_REMOVE)] = {"snapshot rm", handle_snapshot_remove, PRIVILEGE_MANAGE, false, 0, false},
     [BODY(SNAPSHOT_UNTRACK)] = {"untrack", handle_snapshot_untrack, PRIVILEGE_MANAGE, true, S(RUNNING) | S(PAUSED) | S(FAILED), false},
     [BODY(RESTORE)]         = {"restore",  handle_restore,           PRIVILEGE_MANAGE, false, 0, false},
+    [BODY(MIGRATE)]           = {"migrate", handle_migrate, PRIVILEGE_MANAGE, true, S(RUNNING) | S(PAUSED), true},
+    [BODY(MIGRATION_SHOW)]    = {"migration show", handle_migration_show, PRIVILEGE_READ, false, 0, false},
+    [BODY(MIGRATION_CANCEL)]  = {"migration cancel", handle_migration_cancel, PRIVILEGE_MANAGE, true, STATES_ALL, false},
+    [BODY(MIGRATION_RESOLVE)] = {"migration resolve", handle_migration_resolve, PRIVILEGE_MANAGE, true, S(IN_DOUBT), false},
     [BODY(REMOVE)]        = {"rm",            handle_remove,        PRIVILEGE_MANAGE, true, S(STOPPED) | S(FAILED) | S(CRASHED), false},
 };
 
@@ -44,6 +48,7 @@ static const char *const advice[] = {
     [FERRY__VM_STATE__VM_STOPPING] = "wait until it is off, or kill it",
     [FERRY__VM_STATE__VM_FAILED]   = "show tells how; reset, kill or rm it",
     [FERRY__VM_STATE__VM_CRASHED]  = "show tells how; start it again or rm it",
+    [FERRY__VM_STATE__VM_IN_DOUBT] = "it is asked for at its peer; migration resolve decides when nobody answers",
 };
 // clang-format on
 
@@ -72,6 +77,11 @@ _Static_assert(offsetof(Ferry__ResumeRequest, name) == offsetof(Ferry__ShowReque
 _Static_assert(offsetof(Ferry__SnapshotCreateRequest, name) == offsetof(Ferry__ShowRequest, name),
                "name");
 _Static_assert(offsetof(Ferry__SnapshotUntrackRequest, name) == offsetof(Ferry__ShowRequest, name),
+               "name");
+_Static_assert(offsetof(Ferry__MigrateRequest, name) == offsetof(Ferry__ShowRequest, name), "name");
+_Static_assert(offsetof(Ferry__MigrationCancelRequest, name) == offsetof(Ferry__ShowRequest, name),
+               "name");
+_Static_assert(offsetof(Ferry__MigrationResolveRequest, name) == offsetof(Ferry__ShowRequest, name),
                "name");
 _Static_assert(offsetof(Ferry__RemoveRequest, name) == offsetof(Ferry__ShowRequest, name), "name");
 

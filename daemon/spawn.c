@@ -34,7 +34,7 @@ void spawn_fini(struct spawn *s)
     clean_fd(&s->socket);
 }
 
-static int open_kvm(const char *path, struct err *err)
+int spawn_open_kvm(const char *path, struct err *err)
 {
     int fd = open(path, O_RDWR | O_CLOEXEC);
     if (fd >= 0)
@@ -51,7 +51,7 @@ static int open_kvm(const char *path, struct err *err)
     return err_sys(err, errno, "cannot open %s", path);
 }
 
-static int open_image(const char *path, const char *what, struct err *err)
+int spawn_open_image(const char *path, const char *what, struct err *err)
 {
     struct stat st;
     CLEAN(clean_fd) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
@@ -65,11 +65,11 @@ static int open_image(const char *path, const char *what, struct err *err)
 int spawn_open_inputs(struct spawn *s, const char *kvm, const Ferry__MachineConfig *config,
                       struct err *err)
 {
-    int rc = s->fds[SPAWN_KERNEL] = open_image(config->kernel, "kernel", err);
+    int rc = s->fds[SPAWN_KERNEL] = spawn_open_image(config->kernel, "kernel", err);
     if (rc >= 0 && config->initrd[0])
-        rc = s->fds[SPAWN_INITRD] = open_image(config->initrd, "initrd", err);
+        rc = s->fds[SPAWN_INITRD] = spawn_open_image(config->initrd, "initrd", err);
     if (rc >= 0)
-        rc = s->fds[SPAWN_KVM] = open_kvm(kvm, err);
+        rc = s->fds[SPAWN_KVM] = spawn_open_kvm(kvm, err);
     return rc < 0 ? rc : 0;
 }
 
@@ -224,7 +224,8 @@ int spawn_send(struct spawn *s, const Ferry__MachineConfig *config, bool paused,
     int rc = uuid_make(&generation, err);
     if (rc < 0)
         return rc;
-    start.generation = (ProtobufCBinaryData){sizeof(generation.bytes), generation.bytes};
+    if (!saved || !saved->incoming) /* one that moves keeps its own */
+        start.generation = (ProtobufCBinaryData){sizeof(generation.bytes), generation.bytes};
     start.config = (Ferry__MachineConfig *)config;
     start.paused = paused;
     request.id = SPAWN_START_ID;
@@ -233,7 +234,11 @@ int spawn_send(struct spawn *s, const Ferry__MachineConfig *config, bool paused,
     for (size_t i = 0; i < SPAWN_FILES; i++)
         if (s->fds[i] >= 0)
             fds[n++] = s->fds[i];
-    if (saved) {
+    if (saved && saved->incoming) {
+        start.incoming = saved->incoming;
+        fds[n++] = saved->peer_fd;
+        fds[n++] = saved->owner_fd;
+    } else if (saved) {
         start.restore = saved->message;
         fds[n++] = saved->state_fd;
         for (size_t i = 0; i < saved->message->files; i++)

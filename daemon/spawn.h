@@ -40,8 +40,10 @@ struct spawn {
 
 /* A saved state to go on from, instead of booting; all of it borrowed. */
 struct spawn_saved {
-    Ferry__WorkerRestore *message;
+    Ferry__WorkerRestore *message;          /* NULL: it comes from a peer */
     int state_fd, layers[SPAWN_LAYERS_MAX]; /* as many layers as message->files */
+    Ferry__WorkerIncoming *incoming;
+    int peer_fd, owner_fd;
 };
 
 #define SPAWN_EMPTY                                                                                \
@@ -54,6 +56,10 @@ void spawn_fini(struct spawn *s);
 /* Opens what the VM is made from: /dev/kvm, kernel, initrd. Nothing is made yet. */
 int spawn_open_inputs(struct spawn *s, const char *kvm, const Ferry__MachineConfig *config,
                       struct err *err);
+
+/* One of them each; a descriptor, or -errno. */
+int spawn_open_kvm(const char *path, struct err *err);
+int spawn_open_image(const char *path, const char *what, struct err *err);
 
 /* A worker that nobody found again must not get a second one beside it. */
 int spawn_check_free(int dirfd, const char *name, struct err *err);

@@ -25,6 +25,7 @@ static const char *const ending_words[] = {
     [FERRY__END_KIND__END_FAIL_ENTRY] = "KVM refused the guest's state",
     [FERRY__END_KIND__END_WORKER_DIED] = "the worker died",
     [FERRY__END_KIND__END_START_FAILED] = "the start failed",
+    [FERRY__END_KIND__END_MOVED] = "moved to another host",
 };
 
 void tenant_take_ending(struct tenant *t, const Ferry__Ending *ending)
@@ -41,7 +42,10 @@ void tenant_take_ending(struct tenant *t, const Ferry__Ending *ending)
 /* Where the worker's state leads from the tenant's; the tenant's own when nowhere. */
 static Ferry__VmState target(const struct tenant *t, Ferry__WorkerState said)
 {
-    uint32_t standing = STATE_BIT(RUNNING) | STATE_BIT(PAUSED) | STATE_BIT(FAILED);
+    uint32_t standing =
+        STATE_BIT(RUNNING) | STATE_BIT(PAUSED) | STATE_BIT(FAILED) | STATE_BIT(IN_DOUBT);
+    if (said == FERRY__WORKER_STATE__WORKER_IN_DOUBT)
+        return FERRY__VM_STATE__VM_IN_DOUBT;
     if (said == FERRY__WORKER_STATE__WORKER_FAILED)
         return FERRY__VM_STATE__VM_FAILED;
     if (said == FERRY__WORKER_STATE__WORKER_RUNNING && tenant_in(t, standing))
@@ -110,7 +114,8 @@ static void on_started(void *ctx, const Ferry__WorkerReply *reply, const struct 
     if (t->boot_wall_ns == 0)
         t->boot_wall_ns = now_wall_ns();
     settle_definition(t);
-    tenant_move(t, run->paused ? FERRY__VM_STATE__VM_PAUSED : FERRY__VM_STATE__VM_RUNNING, "");
+    bool paused = run->paused || run->said == FERRY__WORKER_STATE__WORKER_PAUSED;
+    tenant_move(t, paused ? FERRY__VM_STATE__VM_PAUSED : FERRY__VM_STATE__VM_RUNNING, "");
     if (t->run == run && run->said == FERRY__WORKER_STATE__WORKER_FAILED)
         tenant_move(t, FERRY__VM_STATE__VM_FAILED, tenant_ending_text(t));
 }

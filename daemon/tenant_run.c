@@ -90,6 +90,8 @@ static void finish(struct tenant_run *run)
     t->boot_wall_ns = 0;
     t->has_generation = false;
     snprintf(text, sizeof(text), "%s", tenant_ending_text(t));
+    if (t->ending && t->ending->kind == FERRY__END_KIND__END_MOVED)
+        t->transient = true; /* its home is elsewhere: nothing of it stays */
     tenant_move(t, to, text);
     forget_transient(t);
 }

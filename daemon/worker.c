@@ -3,13 +3,16 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "base/log.h"
 #include "base/now.h"
 #include "daemon/record.h"
 #include "daemon/worker_console.h"
+#include "daemon/worker_receive.h"
 #include "daemon/worker_restore.h"
 #include "daemon/worker_session.h"
 #include "daemon/worker_status.h"
@@ -21,11 +24,18 @@
 #define TO(state) SM_TO(FERRY__WORKER_STATE__WORKER_##state)
 
 static const struct sm_state life[] = {
-    [FERRY__WORKER_STATE__WORKER_NEW] = {"new", TO(RUNNING) | TO(PAUSED) | TO(ENDED)},
-    [FERRY__WORKER_STATE__WORKER_RUNNING] = {"running", TO(PAUSED) | TO(FAILED) | TO(ENDED)},
-    [FERRY__WORKER_STATE__WORKER_PAUSED] = {"paused", TO(RUNNING) | TO(FAILED) | TO(ENDED)},
+    [FERRY__WORKER_STATE__WORKER_NEW] = {"new",
+                                         TO(RUNNING) | TO(PAUSED) | TO(INCOMING) | TO(ENDED)},
+    [FERRY__WORKER_STATE__WORKER_RUNNING] = {"running",
+                                             TO(PAUSED) | TO(FAILED) | TO(MOVING) | TO(ENDED)},
+    [FERRY__WORKER_STATE__WORKER_PAUSED] = {"paused",
+                                            TO(RUNNING) | TO(FAILED) | TO(MOVING) | TO(ENDED)},
     [FERRY__WORKER_STATE__WORKER_FAILED] = {"failed", TO(RUNNING) | TO(ENDED)},
     [FERRY__WORKER_STATE__WORKER_ENDED] = {"ended", 0},
+    [FERRY__WORKER_STATE__WORKER_INCOMING] = {"incoming", TO(RUNNING) | TO(PAUSED) | TO(ENDED)},
+    [FERRY__WORKER_STATE__WORKER_MOVING] = {"moving",
+                                            TO(RUNNING) | TO(PAUSED) | TO(IN_DOUBT) | TO(ENDED)},
+    [FERRY__WORKER_STATE__WORKER_IN_DOUBT] = {"in doubt", TO(RUNNING) | TO(PAUSED) | TO(ENDED)},
 };
 
 /* The record comes first: what was told to nobody is still found there. */
@@ -40,7 +50,7 @@ static void tell(struct worker *w)
     session_tell_status(w, &status);
 }
 
-static void enter(struct worker *w, unsigned state)
+void worker_enter(struct worker *w, unsigned state)
 {
     char from[16];
     snprintf(from, sizeof(from), "%s", sm_name(&w->life));
@@ -118,7 +128,7 @@ static void remember_ending(struct worker *w, const struct report *report)
         log_error("guest stopped: %s", line);
 }
 
-static bool event_waits(struct worker *w)
+bool worker_has_event(struct worker *w)
 {
     pthread_mutex_lock(&w->event_lock);
     bool has = w->has_event;
@@ -128,9 +138,9 @@ static bool event_waits(struct worker *w)
 
 /* The guest runs when its state says so and no job holds it. One that met the end of its road while
  * it was being paused goes no further: the loop is about to hear of it. */
-static void settle(struct worker *w)
+void worker_settle(struct worker *w)
 {
-    if (is(w, FERRY__WORKER_STATE__WORKER_RUNNING) && w->holds == 0 && !event_waits(w))
+    if (is(w, FERRY__WORKER_STATE__WORKER_RUNNING) && w->holds == 0 && !worker_has_event(w))
         machine_resume(w->machine);
     else
         machine_pause(w->machine);
@@ -146,14 +156,14 @@ static void expel_jobs(struct worker *w)
 int worker_hold(struct worker *w, struct err *err)
 {
     w->holds++;
-    settle(w);
+    worker_settle(w);
     return 0;
 }
 
 int worker_release(struct worker *w, struct err *err)
 {
     w->holds--;
-    settle(w);
+    worker_settle(w);
     return 0;
 }
 
@@ -182,7 +192,7 @@ static void end(struct worker *w)
     machine_free(w->machine);
     w->machine = NULL;
     worker_console_wake(w);
-    enter(w, FERRY__WORKER_STATE__WORKER_ENDED);
+    worker_enter(w, FERRY__WORKER_STATE__WORKER_ENDED);
     session_close_all(w);
     worker_jobs_close(&w->jobs);
     if (w->has_listener)
@@ -196,7 +206,7 @@ static void freeze(struct worker *w)
     struct report later;
     machine_pause(w->machine);
     take_event(w, &later);
-    enter(w, FERRY__WORKER_STATE__WORKER_FAILED);
+    worker_enter(w, FERRY__WORKER_STATE__WORKER_FAILED);
 }
 
 static int rebuild(struct worker *w, const char *by, struct err *err);
@@ -242,6 +252,35 @@ static void on_event(struct worker *w, const struct report *event)
     }
 }
 
+void worker_post_end(struct worker *w, enum worker_end why, const struct report *report)
+{
+    pthread_mutex_lock(&w->event_lock);
+    w->posted_end = why;
+    w->posted = *report;
+    pthread_mutex_unlock(&w->event_lock);
+    uv_async_send(&w->woken);
+}
+
+/* Whoever waits for the start of a guest that did not arrive hears why. */
+static void take_posted_end(struct worker *w)
+{
+    struct err err = {0};
+    pthread_mutex_lock(&w->event_lock);
+    enum worker_end why = w->posted_end;
+    struct report report = w->posted;
+    w->posted_end = WORKER_END_NONE;
+    pthread_mutex_unlock(&w->event_lock);
+    if (why == WORKER_END_NONE || !w->machine)
+        return;
+    w->move.is_moved = why == WORKER_END_MOVED;
+    if (why == WORKER_END_NOT_ARRIVED) {
+        err_set(&err, ECONNABORTED, "%s", report.text);
+        session_answer_start(w, &err);
+    }
+    remember_ending(w, &report);
+    end(w);
+}
+
 static void on_woken(uv_async_t *handle)
 {
     struct worker *w = handle->data;
@@ -249,6 +288,7 @@ static void on_woken(uv_async_t *handle)
     if (take_event(w, &event))
         on_event(w, &event);
     worker_jobs_run_calls(&w->jobs);
+    take_posted_end(w);
     worker_console_wake(w);
 }
 
@@ -302,14 +342,14 @@ int worker_negotiate(const Ferry__WorkerHello *theirs, Ferry__WorkerHello *ours,
 int worker_pause(struct worker *w, struct err *err)
 {
     machine_pause(w->machine); /* before it is told, not after */
-    enter(w, FERRY__WORKER_STATE__WORKER_PAUSED);
+    worker_enter(w, FERRY__WORKER_STATE__WORKER_PAUSED);
     return 0;
 }
 
 int worker_resume(struct worker *w, struct err *err)
 {
-    enter(w, FERRY__WORKER_STATE__WORKER_RUNNING);
-    settle(w);
+    worker_enter(w, FERRY__WORKER_STATE__WORKER_RUNNING);
+    worker_settle(w);
     return 0;
 }
 
@@ -345,8 +385,8 @@ int worker_reset(struct worker *w, const char *by, struct err *err)
     if (rc < 0)
         return rc;
     if (!is(w, FERRY__WORKER_STATE__WORKER_RUNNING))
-        enter(w, FERRY__WORKER_STATE__WORKER_RUNNING);
-    settle(w);
+        worker_enter(w, FERRY__WORKER_STATE__WORKER_RUNNING);
+    worker_settle(w);
     return 0;
 }
 
@@ -367,6 +407,21 @@ static int take_generation(const Ferry__WorkerStart *start, struct uuid *to, str
     return from->len > 0;
 }
 
+/* The two descriptors of a guest that is to come. */
+static int take_incoming(struct worker *w, const Ferry__WorkerIncoming *incoming, struct fds *fds,
+                         unsigned at, struct err *err)
+{
+    w->peer_fd = fds_take(fds, at);
+    CLEAN(clean_fd) int record = fds_take(fds, at + 1);
+    if (record < 0)
+        return err_set(err, EINVAL, "the start request came with too few descriptors");
+    int rc = worker_move_begin(w, steal_fd(&record), err);
+    if (rc == 0 && w->ownership.epoch != incoming->epoch)
+        rc = err_set(err, ESTALE, "the record of ownership is of epoch %llu, not %llu",
+                     (unsigned long long)w->ownership.epoch, (unsigned long long)incoming->epoch);
+    return rc;
+}
+
 static int build_first(struct worker *w, const Ferry__WorkerStart *start, struct fds *fds,
                        unsigned at, struct err *err)
 {
@@ -382,6 +437,10 @@ static int build_first(struct worker *w, const Ferry__WorkerStart *start, struct
         if (rc == 0)
             rc = worker_saved_keep(&w->saved, &restore, start->restore->files, fds, at + 1, err);
         chain_set_lineage(&w->chain, start->restore->lineage, start->restore->n_lineage);
+    }
+    if (rc >= 0 && start->incoming) {
+        plan.config.empty = true;
+        rc = take_incoming(w, start->incoming, fds, at, err);
     }
     if (rc >= 0)
         w->machine = machine_new(&plan.config, &plan.host, err);
@@ -400,6 +459,7 @@ int worker_init(struct worker *w, Ferry__WorkerStart *start, struct fds *fds, st
     start->config = NULL;
     worker_saved_init(&w->saved);
     chain_init(&w->chain);
+    w->peer_fd = w->ownership.fd = -1;
     w->kvm_fd = fds_take(fds, i++);
     w->kernel_fd = fds_take(fds, i++);
     w->initrd_fd = config->initrd[0] ? fds_take(fds, i++) : -1;
@@ -460,10 +520,15 @@ int worker_run(struct worker *w, int first, bool paused, struct err *err)
         rc = session_open(w, first, err);
     if (rc < 0)
         return rc;
-    if (paused)
-        enter(w, FERRY__WORKER_STATE__WORKER_PAUSED);
+    w->sessions->start_id = w->start_id;
+    if (w->peer_fd >= 0)
+        rc = worker_receive_start(w, err);
+    else if (paused)
+        worker_enter(w, FERRY__WORKER_STATE__WORKER_PAUSED);
     else
         worker_resume(w, err);
+    if (rc < 0)
+        return rc;
     while (!is(w, FERRY__WORKER_STATE__WORKER_ENDED))
         uv_run(&w->loop, UV_RUN_ONCE);
     uv_timer_init(&w->loop, &w->patience);
@@ -493,6 +558,9 @@ void worker_fini(struct worker *w)
     close_fd(&w->jobs.listener);
     worker_saved_fini(&w->saved);
     chain_fini(&w->chain);
+    close_fd(&w->peer_fd);
+    ownership_close(&w->ownership);
+    free(w->arrival);
     frame_free(w->config ? &w->config->base : NULL);
     pthread_mutex_destroy(&w->event_lock);
 }

@@ -21,9 +21,11 @@
 
 #include "base/sm.h"
 #include "daemon/fds.h"
+#include "daemon/ownership.h"
 #include "daemon/worker_chain.h"
 #include "daemon/worker_devices.h"
 #include "daemon/worker_job.h"
+#include "daemon/worker_move.h"
 #include "daemon/worker_saved.h"
 #include "machine/console.h"
 #include "machine/kvm.h"
@@ -35,6 +37,10 @@
 
 struct session;
 struct console_write;
+struct arrival;
+
+/* What has the loop end the worker though its guest met no end. */
+enum worker_end { WORKER_END_NONE, WORKER_END_MOVED, WORKER_END_NOT_ARRIVED };
 
 struct worker {
     uv_loop_t loop;
@@ -56,6 +62,13 @@ struct worker {
     struct jobs jobs;
     unsigned holds; /* by jobs that need the guest to stand still for a moment */
 
+    atomic_bool has_migration;
+    struct worker_move move;
+    struct ownership ownership; /* open during a migration, and while the guest is in doubt */
+    int peer_fd;                /* owned: where a guest is to come from, until its job has it */
+    uint32_t start_id;          /* of a start request that is not answered yet; 0 for none */
+    struct arrival *arrival;    /* owned; of a guest that comes from a peer (worker_receive.h) */
+
     struct sm life; /* enum _Ferry__WorkerState */
     struct report ending;
     uint64_t ending_wall_ns, boot_wall_ns, record_seq;
@@ -69,6 +82,8 @@ struct worker {
     pthread_mutex_t event_lock;
     bool has_event; /* locked, with event */
     struct report event;
+    enum worker_end posted_end; /* locked, with posted */
+    struct report posted;
     _Atomic unsigned watchers; /* sessions that wait for console output */
 };
 
@@ -90,6 +105,15 @@ int worker_resume(struct worker *w, struct err *err);
 /* When it fails the guest is gone: answer, then quit, which takes the sessions along. */
 int worker_reset(struct worker *w, const char *by, struct err *err);
 void worker_quit(struct worker *w);
+
+/* For those who share the lifecycle: a move of state, told and written down; what the guest does
+ * made what its state says; whether it has met an end that the loop has not heard of yet. [loop] */
+void worker_enter(struct worker *w, unsigned state);
+void worker_settle(struct worker *w);
+bool worker_has_event(struct worker *w);
+
+/* Has the loop end the worker. [any] */
+void worker_post_end(struct worker *w, enum worker_end why, const struct report *report);
 
 /* The guest stands still between the two, whatever its state says; for job_call_loop. */
 int worker_hold(struct worker *w, struct err *err);

@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "daemon/worker.h"
+#include "daemon/worker_migrate.h"
 #include "daemon/worker_snapshot.h"
 #include "daemon/worker_start.h"
 #include "proto/frame.h"
@@ -30,12 +31,19 @@ static int on_snapshot(struct job *job, const Ferry__WorkerRequest *r, struct fd
     return worker_snapshot(job, r->snapshot, fds, err);
 }
 
+static int on_migrate(struct job *job, const Ferry__WorkerRequest *r, struct fds *fds,
+                      struct err *err)
+{
+    return worker_migrate(job, r->migrate, fds, err);
+}
+
 /* What a job may be; anything else is refused. */
 static const struct {
     Ferry__WorkerRequest__BodyCase body;
     int (*run)(struct job *job, const Ferry__WorkerRequest *r, struct fds *fds, struct err *err);
 } rows[] = {
     {FERRY__WORKER_REQUEST__BODY_SNAPSHOT, on_snapshot},
+    {FERRY__WORKER_REQUEST__BODY_MIGRATE, on_migrate},
 };
 
 int job_reply(struct job *job, Ferry__WorkerReply *reply, struct err *err)
@@ -216,7 +224,9 @@ static void *thread_main(void *arg)
     struct job *job = arg;
     struct err err = {0}, ignored;
     pthread_setname_np(pthread_self(), "job");
-    if (converse(job, &err) < 0) {
+    if (job->own) {
+        job->own(job, &err); /* tells its failure by itself */
+    } else if (converse(job, &err) < 0) {
         Ferry__WorkerReply reply = FERRY__WORKER_REPLY__INIT;
         reply.code = (uint32_t)err.code;
         reply.error = err.text;
@@ -246,14 +256,18 @@ static bool has_room(struct jobs *jobs)
     return room;
 }
 
-static int start_job(struct jobs *jobs, int socket, struct err *err)
+int worker_jobs_spawn(struct jobs *jobs, int socket, int (*own)(struct job *job, struct err *err),
+                      struct err *err)
 {
     struct timeval patience = {.tv_sec = JOB_PATIENCE_S};
     struct job *job = has_room(jobs) ? calloc(1, sizeof(*job)) : NULL;
-    if (!job)
+    if (!job) {
+        close(socket);
         return err_set(err, EBUSY, "no room for another job");
+    }
     job->worker = jobs->worker;
     job->socket = socket;
+    job->own = own;
     setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
     setsockopt(socket, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
     pthread_mutex_lock(&jobs->lock);
@@ -263,7 +277,7 @@ static int start_job(struct jobs *jobs, int socket, struct err *err)
     int rc = start_thread(job, err);
     if (rc < 0)
         end(job);
-    return rc < 0 ? 0 : rc; /* the socket is taken over either way */
+    return rc;
 }
 
 static void on_arrival(uv_poll_t *poll, int status, int events)
@@ -273,9 +287,7 @@ static void on_arrival(uv_poll_t *poll, int status, int events)
     int socket = accept4(jobs->listener, NULL, NULL, SOCK_CLOEXEC);
     if (socket < 0)
         return;
-    if (start_job(jobs, socket, &err) < 0)
-        close(socket);
-    if (err.code)
+    if (worker_jobs_spawn(jobs, socket, NULL, &err) < 0)
         log_warn("%s", err.text);
 }
 

@@ -30,7 +30,8 @@ struct job {
     int socket;            /* owned */
     uint32_t id;           /* of the request */
     _Atomic bool cancelled;
-    bool inside; /* locked: uses the machine */
+    bool inside;                                  /* locked: uses the machine */
+    int (*own)(struct job *job, struct err *err); /* NULL: the socket says what to do */
 };
 
 struct jobs {
@@ -48,6 +49,10 @@ struct jobs {
 
 /* Takes over a listening socket. [loop] */
 int worker_jobs_init(struct jobs *jobs, struct worker *w, int listener, struct err *err);
+
+/* A job of the worker's own, on a socket that it takes over. [loop] */
+int worker_jobs_spawn(struct jobs *jobs, int socket, int (*own)(struct job *job, struct err *err),
+                      struct err *err);
 
 /* No more jobs; those that run go on until they find out. [loop] */
 void worker_jobs_close(struct jobs *jobs);

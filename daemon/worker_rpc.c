@@ -7,12 +7,15 @@
 
 #include "base/cleanup.h"
 #include "daemon/worker_console.h"
+#include "daemon/worker_receive.h"
 #include "daemon/worker_status.h"
+#include "machine/vcpu.h"
 #include "proto/utf8.h"
 
 #define IN(state) (1u << FERRY__WORKER_STATE__WORKER_##state)
 #define ALIVE (IN(RUNNING) | IN(PAUSED) | IN(FAILED))
-#define ANY (ALIVE | IN(NEW) | IN(ENDED))
+#define MOVING (IN(INCOMING) | IN(MOVING) | IN(IN_DOUBT))
+#define ANY (ALIVE | MOVING | IN(NEW) | IN(ENDED))
 
 /* A handler answers by itself and returns 1, or returns 0 for an empty answer, or fails. */
 struct row {
@@ -145,6 +148,47 @@ static int on_stats(struct session *s, const Ferry__WorkerRequest *r, struct err
     return 1;
 }
 
+static int on_describe(struct session *s, const Ferry__WorkerRequest *r, struct err *err)
+{
+    const struct cpuid_set *set = &machine_vcpu(s->worker->machine, 0)->cpuid;
+    Ferry__WorkerDescription description = FERRY__WORKER_DESCRIPTION__INIT;
+    Ferry__WorkerReply reply = FERRY__WORKER_REPLY__INIT;
+    Ferry__CpuidLeaf leaves[CPUID_ENTRIES_MAX], *list[CPUID_ENTRIES_MAX];
+    for (uint32_t i = 0; i < set->count; i++) {
+        const struct kvm_cpuid_entry2 *e = &set->entries[i];
+        ferry__cpuid_leaf__init(&leaves[i]);
+        leaves[i].function = e->function;
+        leaves[i].index = e->index;
+        leaves[i].flags = e->flags;
+        leaves[i].eax = e->eax;
+        leaves[i].ebx = e->ebx;
+        leaves[i].ecx = e->ecx;
+        leaves[i].edx = e->edx;
+        list[i] = &leaves[i];
+    }
+    description.cpuid = list;
+    description.n_cpuid = set->count;
+    reply.id = r->id;
+    reply.body_case = FERRY__WORKER_REPLY__BODY_DESCRIPTION;
+    reply.description = &description;
+    session_reply(s, &reply);
+    return 1;
+}
+
+static int on_resolve(struct session *s, const Ferry__WorkerRequest *r, struct err *err)
+{
+    return worker_move_resolve(s->worker, r->resolve->keep, err);
+}
+
+static int on_abandon(struct session *s, const Ferry__WorkerRequest *r, struct err *err)
+{
+    if (worker_receive_abandon(s->worker, err) < 0)
+        return -err->code;
+    reply_code(s, r->id, &(struct err){0});
+    worker_quit(s->worker);
+    return 1;
+}
+
 static int on_console_read(struct session *s, const Ferry__WorkerRequest *r, struct err *err)
 {
     return worker_console_read(s, r->id, r->console_read, err);
@@ -172,13 +216,16 @@ static const struct row rows[] = {
     [FERRY__WORKER_REQUEST__BODY_RESUME]        = {"resume",        on_resume,        IN(PAUSED)},
     [FERRY__WORKER_REQUEST__BODY_POWER_BUTTON]  = {"power_button",  on_power_button,  IN(RUNNING) | IN(PAUSED)},
     [FERRY__WORKER_REQUEST__BODY_RESET]         = {"reset",         on_reset,         ALIVE},
-    [FERRY__WORKER_REQUEST__BODY_QUIT]          = {"quit",          on_quit,          ALIVE},
+    [FERRY__WORKER_REQUEST__BODY_QUIT]          = {"quit",          on_quit,          ALIVE | MOVING},
     [FERRY__WORKER_REQUEST__BODY_STATUS]        = {"status",        on_status,        ANY},
     [FERRY__WORKER_REQUEST__BODY_STATS]         = {"stats",         on_stats,         ANY},
     [FERRY__WORKER_REQUEST__BODY_CONSOLE_READ]  = {"console_read",  on_console_read,  ANY},
-    [FERRY__WORKER_REQUEST__BODY_CONSOLE_WATCH] = {"console_watch", on_console_watch, ALIVE},
+    [FERRY__WORKER_REQUEST__BODY_CONSOLE_WATCH] = {"console_watch", on_console_watch, ALIVE | MOVING},
     [FERRY__WORKER_REQUEST__BODY_CONSOLE_WRITE] = {"console_write", on_console_write, ALIVE},
     [FERRY__WORKER_REQUEST__BODY_UNTRACK]       = {"untrack",       on_untrack,       ALIVE},
+    [FERRY__WORKER_REQUEST__BODY_DESCRIBE]      = {"describe",      on_describe,      ALIVE},
+    [FERRY__WORKER_REQUEST__BODY_ABANDON]       = {"abandon",       on_abandon,       IN(INCOMING)},
+    [FERRY__WORKER_REQUEST__BODY_RESOLVE]       = {"resolve",       on_resolve,       IN(IN_DOUBT)},
 };
 // clang-format on
 

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "daemon/worker_console.h"
 #include "daemon/worker_rpc.h"
+#include "daemon/worker_status.h"
 
 static int on_frame(void *owner, const uint8_t *body, size_t len, struct err *err)
 {
@@ -112,6 +113,28 @@ void session_tell_reset(struct worker *w, const char *by)
     news.body_case = FERRY__WORKER_REPLY__BODY_GUEST_RESET;
     news.guest_reset = &reset;
     tell_all(w, &news);
+}
+
+void session_answer_start(struct worker *w, const struct err *failure)
+{
+    struct worker_status_storage storage;
+    Ferry__WorkerStatus status;
+    for (struct session *s = w->sessions; s; s = s->next) {
+        Ferry__WorkerReply reply = FERRY__WORKER_REPLY__INIT;
+        if (s->start_id == 0)
+            continue;
+        reply.id = s->start_id;
+        s->start_id = 0;
+        if (failure) {
+            reply.code = (uint32_t)failure->code;
+            reply.error = (char *)(uintptr_t)failure->text;
+        } else {
+            worker_status(w, &status, &storage);
+            reply.body_case = FERRY__WORKER_REPLY__BODY_STATUS;
+            reply.status = &status;
+        }
+        session_reply(s, &reply);
+    }
 }
 
 void session_close_all(struct worker *w)

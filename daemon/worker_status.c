@@ -22,6 +22,8 @@ void worker_status(struct worker *w, Ferry__WorkerStatus *status,
     status->tracked = snapshot_ref_fill(&storage->tracked, &storage->chain.tip);
     if (w->ending_wall_ns) {
         ending_from_report(&storage->ending, &w->ending, w->ending_wall_ns);
+        if (w->move.is_moved)
+            storage->ending.message.kind = FERRY__END_KIND__END_MOVED;
         status->ending = &storage->ending.message;
     }
 }

@@ -57,7 +57,8 @@ void host_start_ferryd(struct host *h)
         int fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
         dup2(fd, 1);
         dup2(fd, 2);
-        execl(program, "ferryd", "--root", root, "--run", run, "--log", "debug", NULL);
+        execl(program, "ferryd", "--root", root, "--run", run, "--log", "debug",
+              h->address[0] ? "--listen" : NULL, h->address, NULL);
         _exit(127);
     }
     host_expect(h, "protocol", 10000, "version");
@@ -122,13 +123,39 @@ static void forget(const struct host *h)
             started[i][0] = '\0';
 }
 
-void host_start(struct host *h)
+static void prepare(struct host *h)
 {
     memset(h, 0, sizeof(*h));
     find_build(h);
     assert_true(temp_dir(h->dir, sizeof(h->dir)));
     remember(h);
+}
+
+void host_start(struct host *h)
+{
+    prepare(h);
     host_start_ferryd(h);
+}
+
+/* The port that it was given, from its log; the next ferryd listens there again. */
+static void learn_address(struct host *h)
+{
+    char path[100], line[512];
+    snprintf(path, sizeof(path), "%s/ferryd.log", h->dir);
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    while (fgets(line, sizeof(line), f))
+        sscanf(line, "%*s info ferryd: listens for other hosts on %63s", h->address);
+    fclose(f);
+    assert_null(strstr(h->address, ":0"));
+}
+
+void host_start_listening(struct host *h)
+{
+    prepare(h);
+    snprintf(h->address, sizeof(h->address), "127.0.0.1:0");
+    host_start_ferryd(h);
+    learn_address(h);
 }
 
 void host_kill_ferryd(struct host *h)

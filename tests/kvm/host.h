@@ -9,11 +9,15 @@
 struct host {
     char dir[64]; /* holds root/, run/ and ferryd.log; removed at the end */
     char build[4096];
+    char address[64]; /* where it listens for other hosts; empty when it does not */
     pid_t ferryd;
 };
 
 /* Starts ferryd and waits until it answers. */
 void host_start(struct host *h);
+
+/* The same, and it listens for other hosts. */
+void host_start_listening(struct host *h);
 
 /* The daemon alone, for tests that kill it: its guests and roots stay. */
 void host_start_ferryd(struct host *h);

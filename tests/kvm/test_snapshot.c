@@ -18,32 +18,9 @@
 
 #include <cmocka.h>
 
+#include "tests/kvm/health.h"
 #include "tests/kvm/host.h"
 #include "tests/kvm/rig.h"
-
-#define CONSOLE_MAX (1u << 20)
-
-static char *console_of(struct host *h, const char *name)
-{
-    char *all = calloc(1, CONSOLE_MAX);
-    assert_non_null(all);
-    host_run(h, all, CONSOLE_MAX, "console %s --log", name);
-    return all;
-}
-
-/* The guest has said another line since, and found nothing wrong in all that it said. */
-static void expect_healthy(struct host *h, const char *name)
-{
-    host_expect(h, "errors=0", 20000, "console %s --log", name);
-    char *all = console_of(h, name);
-    const char *bad = strstr(all, "FAIL");
-    for (const char *at = all; !bad && (at = strstr(at, "errors=")); at += 7)
-        if (at[7] && strncmp(at, "errors=0", 8) != 0) /* the last line may still be coming */
-            bad = at;
-    if (bad)
-        fail_msg("%s found an error: %.300s", name, bad);
-    free(all);
-}
 
 struct guest {
     const char *name, *cmdline;

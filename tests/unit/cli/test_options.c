@@ -107,7 +107,7 @@ static const struct line wrong[] = {
     {{"restore", "a", "--clock", "free"}, "--clock is 'free', which is none of advance|freeze"},
     {{"restore", "a", "--clock", ""}, "none of advance|freeze"},
     {{"restore", "a", "--clock", "advance|freeze"}, "none of advance|freeze"},
-    {{"migrate", "a", "host"}, "unknown command 'migrate'"},
+    {{"teleport", "a", "host"}, "unknown command 'teleport'"},
     {{"gdb", "a"}, "unknown command 'gdb'"},
     {{""}, "unknown command ''"},
     {{"s"}, "start, show, stats, stop, snapshot"},

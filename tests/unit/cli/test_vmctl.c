@@ -149,8 +149,8 @@ static void serve_board(struct fake *f, int fd)
 
 static void wrong_usage_ends_with_2(void **state)
 {
-    run_expect("/nonexistent", WORDS("migrate", "a"), 2, "",
-               "vmctl: unknown command 'migrate'; 'vmctl help' lists the commands\n");
+    run_expect("/nonexistent", WORDS("teleport", "a"), 2, "",
+               "vmctl: unknown command 'teleport'; 'vmctl help' lists the commands\n");
     run_expect("/nonexistent", WORDS("start", "a", "--disk", "d"), 2, "",
                "vmctl: unknown option '--disk'; 'vmctl help start' tells how\n");
     run_expect("/nonexistent", WORDS("st", "a"), 2, "",

@@ -73,7 +73,7 @@ static struct tenant *define(const char *name)
 /* Written out once more, so that the table cannot change unseen. */
 static void test_every_move(void **state)
 {
-    enum { STOPPED, STARTING, RUNNING, PAUSED, STOPPING, FAILED, CRASHED, STATES };
+    enum { STOPPED, STARTING, RUNNING, PAUSED, STOPPING, FAILED, CRASHED, IN_DOUBT, STATES };
     static const bool allowed[STATES][STATES] = {
         [STOPPED] = {[STARTING] = true},
         [STARTING] = {[STOPPED] = true,
@@ -85,15 +85,22 @@ static void test_every_move(void **state)
                      [PAUSED] = true,
                      [STOPPING] = true,
                      [FAILED] = true,
-                     [CRASHED] = true},
+                     [CRASHED] = true,
+                     [IN_DOUBT] = true},
         [PAUSED] = {[STOPPED] = true,
                     [RUNNING] = true,
                     [STOPPING] = true,
                     [FAILED] = true,
-                    [CRASHED] = true},
-        [STOPPING] = {[STOPPED] = true, [RUNNING] = true, [FAILED] = true, [CRASHED] = true},
+                    [CRASHED] = true,
+                    [IN_DOUBT] = true},
+        [STOPPING] = {[STOPPED] = true,
+                      [RUNNING] = true,
+                      [FAILED] = true,
+                      [CRASHED] = true,
+                      [IN_DOUBT] = true},
         [FAILED] = {[STOPPED] = true, [RUNNING] = true, [PAUSED] = true, [CRASHED] = true},
         [CRASHED] = {[STARTING] = true},
+        [IN_DOUBT] = {[STOPPED] = true, [RUNNING] = true, [PAUSED] = true, [CRASHED] = true},
     };
     struct err err;
     struct tenant *t = define("web");

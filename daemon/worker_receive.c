@@ -1,0 +1,180 @@
+/* See worker_receive.h. */
+#include "daemon/worker_receive.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "base/now.h"
+#include "daemon/worker_session.h"
+#include "migrate/channel.h"
+#include "migrate/stream_socket.h"
+#include "migrate/target.h"
+
+struct receive_job {
+    struct job *job;
+    struct arrival *arrival; /* the worker's */
+    struct stream_socket socket;
+    struct target_report report;
+};
+
+static int on_cargo(void *ctx, struct span piece, struct err *err)
+{
+    struct receive_job *r = ctx;
+    return cargo_take(&r->arrival->cargo, r->job->worker, piece, err);
+}
+
+static int on_load(void *ctx, struct span state, struct err *err)
+{
+    struct receive_job *r = ctx;
+    if (!r->arrival->cargo.complete)
+        return err_set(err, EPROTO, "the counters did not come");
+    return machine_load(r->job->worker->machine, state, CLOCK_ADVANCE, err);
+}
+
+/* On the loop, so that ferryd's request to abandon it comes either before or too late. */
+static int take(struct worker *w, struct err *err)
+{
+    struct arrival *a = w->arrival;
+    if (a->abandoned)
+        return err_set(err, ECANCELED, "it was abandoned");
+    int rc =
+        ownership_write(&w->ownership, FERRY__OWNER__OWNER_OURS, w->ownership.epoch, NULL, err);
+    if (rc < 0)
+        return rc;
+    a->taken = true;
+    a->taken_ns = now_ns();
+    if (!a->cargo.paused)
+        machine_resume(w->machine);
+    return 0;
+}
+
+static int on_take_over(void *ctx, uint64_t *taken_ns, struct err *err)
+{
+    struct receive_job *r = ctx;
+    int rc = job_call_loop(r->job, take, err);
+    *taken_ns = r->arrival->taken_ns;
+    return rc;
+}
+
+static int announce(struct worker *w, struct err *err)
+{
+    const struct cargo *c = &w->arrival->cargo;
+    w->resets = c->resets;
+    w->boot_wall_ns = c->boot_wall_ns;
+    console_feed(&w->console, c->input, c->input_bytes);
+    worker_enter(w, c->paused ? FERRY__WORKER_STATE__WORKER_PAUSED
+                              : FERRY__WORKER_STATE__WORKER_RUNNING);
+    session_answer_start(w, NULL);
+    return 0;
+}
+
+/* It can only fail when the worker is being ended, by request. */
+static void on_settle(void *ctx)
+{
+    struct receive_job *r = ctx;
+    struct err ignored;
+    job_call_loop(r->job, announce, &ignored);
+}
+
+static bool on_cancelled(void *ctx)
+{
+    const struct receive_job *r = ctx;
+    return r->job->cancelled;
+}
+
+static const struct target_ops ops = {.cargo = on_cargo,
+                                      .load = on_load,
+                                      .take_over = on_take_over,
+                                      .settle = on_settle,
+                                      .is_cancelled = on_cancelled};
+
+int worker_receive_abandon(struct worker *w, struct err *err)
+{
+    if (w->arrival->taken)
+        return err_set(err, EALREADY, "the guest is here already");
+    w->arrival->abandoned = true;
+    return 0;
+}
+
+static void conclude(struct receive_job *r, int rc, const struct err *why)
+{
+    struct worker *w = r->job->worker;
+    const struct target_report *t = &r->report;
+    struct report report = {.kind = REPORT_SHUTDOWN};
+    struct err err = {0};
+    if (t->taken) {
+        if (ownership_sync(&w->ownership, &err) < 0)
+            log_warn("%s", err.text);
+        log_info("arrived in %u rounds, %llu MiB; load %.2f ms, commit %.2f, resume %.2f",
+                 t->rounds, (unsigned long long)(t->bytes_in >> 20), (double)t->load_ns / 1e6,
+                 (double)t->commit_ns / 1e6, (double)t->resume_ns / 1e6);
+        return;
+    }
+    snprintf(report.text, sizeof(report.text), "%.190s", rc < 0 ? why->text : "it did not arrive");
+    worker_post_end(w, WORKER_END_NOT_ARRIVED, &report);
+}
+
+static int receive(struct job *job, struct err *err)
+{
+    struct worker *w = job->worker;
+    struct mem *mem = machine_mem(w->machine);
+    struct receive_job *r = calloc(1, sizeof(*r));
+    if (!r)
+        return err_set(err, ENOMEM, "no memory for a migration");
+    r->job = job;
+    r->arrival = w->arrival;
+    stream_socket_init(&r->socket, job->socket);
+    const struct target_options options = {
+        .epoch = w->ownership.epoch,
+        .ram = mem->base,
+        .ram_bytes = mem->size,
+        .populate = true,
+        .ops = &ops,
+        .ctx = r,
+    };
+    int rc = target_run(&r->socket.stream, &options, &r->report, err);
+    conclude(r, rc, err);
+    worker_move_end(w);
+    free(r);
+    return rc;
+}
+
+static int on_job(struct job *job, struct err *err)
+{
+    int rc = job_enter(job, err);
+    if (rc == 0) {
+        rc = receive(job, err);
+        job_leave(job);
+    }
+    return rc;
+}
+
+int worker_receive_start(struct worker *w, struct err *err)
+{
+    w->arrival = calloc(1, sizeof(*w->arrival));
+    if (!w->arrival)
+        return err_set(err, ENOMEM, "no memory for a guest to come");
+    worker_enter(w, FERRY__WORKER_STATE__WORKER_INCOMING);
+    int socket = w->peer_fd;
+    w->peer_fd = -1;
+    return worker_jobs_spawn(&w->jobs, socket, on_job, err);
+}
+
+void worker_receive_refuse(struct worker *w, const struct err *why)
+{
+    struct stream_socket socket;
+    if (w->peer_fd < 0)
+        return;
+    struct channel *channel = calloc(1, sizeof(*channel));
+    stream_socket_init(&socket, w->peer_fd);
+    if (channel) {
+        struct wire_head head;
+        struct err ignored; /* what matters is why the machine could not be built */
+        channel_init(channel, &socket.stream, NULL, NULL);
+        if (channel_receive(channel, &head, 0, &ignored) == 0) /* ferryd's answer came first */
+            channel_send_failure(channel, why);
+    }
+    free(channel);
+}

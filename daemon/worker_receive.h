@@ -1,0 +1,29 @@
+/*
+ * A guest on its way into a worker: the machine was built empty, a job of the worker's own runs the
+ * target engine on the socket that ferryd passed.
+ *
+ *     NEW ──► INCOMING ──► RUNNING or PAUSED, as it was at the source
+ *                 └──────► ENDED: it never ran here
+ *
+ * ferryd's start request is answered by either.
+ */
+#pragma once
+
+#include "daemon/migrate_cargo.h"
+#include "daemon/worker.h"
+
+/* The worker's part of it; the members are the loop's but for the cargo. */
+struct arrival {
+    struct cargo cargo; /* the job's until it is taken */
+    bool taken, abandoned;
+    uint64_t taken_ns;
+};
+
+/* It must not run here any more, or -EALREADY. [loop] */
+int worker_receive_abandon(struct worker *w, struct err *err);
+
+/* Begins to receive. [loop] */
+int worker_receive_start(struct worker *w, struct err *err);
+
+/* The machine could not be built: the peer hears why. [loop] */
+void worker_receive_refuse(struct worker *w, const struct err *why);
