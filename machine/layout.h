@@ -45,6 +45,7 @@
 #define LAYOUT_CMDLINE_MAX 2048u
 #define LAYOUT_LOW_END 0x9fc00u     /* conventional memory; then the EBDA */
 #define LAYOUT_ACPI_GPA 0xe0000u    /* RSDP first, the tables behind it */
+#define LAYOUT_MPTABLE_GPA 0xfe000u /* a page: for kernels that read no ACPI */
 #define LAYOUT_VMGENID_GPA 0xff000u /* a page of its own behind them: 16 bytes */
 #define LAYOUT_ACPI_END 0x100000u
 #define LAYOUT_HIGH_LOAD 0x100000u

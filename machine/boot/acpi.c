@@ -352,7 +352,7 @@ int acpi_write(struct mem *mem, const struct acpi_facts *facts, struct err *err)
     if (facts->virtio > VIRTIO_MMIO_WINDOWS)
         return err_set(err, EINVAL, "%u virtio devices are more than %d", facts->virtio,
                        VIRTIO_MMIO_WINDOWS);
-    buf_init(&acpi.out, LAYOUT_VMGENID_GPA - LAYOUT_ACPI_GPA);
+    buf_init(&acpi.out, LAYOUT_MPTABLE_GPA - LAYOUT_ACPI_GPA);
     int rc = build(&acpi, facts, err);
     if (rc == 0)
         rc = mem_write(mem, LAYOUT_ACPI_GPA, acpi.out.data, acpi.out.len, err);

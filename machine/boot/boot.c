@@ -13,6 +13,7 @@
 #include "machine/boot/input.h"
 #include "machine/boot/kernel.h"
 #include "machine/boot/linux_params.h"
+#include "machine/boot/mptable.h"
 #include "machine/boot/pvh.h"
 #include "machine/layout.h"
 #include "machine/virtio/mmio.h"
@@ -123,6 +124,8 @@ int boot_load(struct mem *mem, const struct boot_source *src, struct boot_entry 
         rc = write_cmdline(mem, src, &kernel, err);
     if (rc == 0)
         rc = acpi_write(mem, &(struct acpi_facts){.cpus = src->cpus, .virtio = src->virtio}, err);
+    if (rc == 0)
+        rc = mptable_write(mem, src->cpus, err);
     if (rc == 0)
         rc = write_info(mem, &kernel, entry, err);
     return rc == 0 ? entry_write(mem, entry->protocol, err) : rc;
