@@ -14,9 +14,14 @@ BUILD = os.environ.get("FERRY_BUILD", os.path.join(os.path.dirname(__file__), ".
 QEMU = shutil.which("qemu-system-x86_64")
 
 
+def end_early(*_):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it may come twice, and cleaning up takes a while
+    sys.exit(143)
+
+
 def need_kvm():
     """The first call of a measurement: one that is ended from outside cleans up, too."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, end_early)
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         sys.exit(f"{os.path.basename(sys.argv[0])}: /dev/kvm is not usable here")
 
@@ -38,7 +43,8 @@ class Ferry:
         self.run = os.path.join(self.dir, "run")
         self.log = open(os.path.join(self.dir, "log"), "wb")
         self.daemon = subprocess.Popen([program("ferryd"), "--root", self.root, "--run", self.run],
-                                       stdout=self.log, stderr=self.log)
+                                       stdout=self.log, stderr=self.log,
+                                       start_new_session=True)  # who ends us must not end it first
         while subprocess.run(self.argv("version"), capture_output=True, check=False).returncode:
             if self.daemon.poll() is not None:
                 sys.exit("ferryd does not start")
