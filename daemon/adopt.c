@@ -60,6 +60,11 @@ static void on_moved(struct tenant_watch *watch, bool removed)
 /* From what the state file said to what the worker says, by the moves there are. */
 static void take_status(struct tenant *t, const Ferry__WorkerStatus *status)
 {
+    if (status->state == FERRY__WORKER_STATE__WORKER_INCOMING) {
+        t->sm.now = FERRY__VM_STATE__VM_STARTING;
+        t->transient = t->run->arriving = true; /* forgotten when it does not arrive */
+        return;
+    }
     if (!tenant_in(t, STATES_LIVE) || tenant_in(t, STATE_BIT(STARTING) | STATE_BIT(STOPPING)))
         t->sm.now = status->state == FERRY__WORKER_STATE__WORKER_PAUSED
                         ? FERRY__VM_STATE__VM_PAUSED

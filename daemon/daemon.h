@@ -11,6 +11,7 @@
 
 struct server;
 struct listener;
+struct timeout;
 struct migration;
 
 TAILQ_HEAD(event_follower_list, event_follower);
@@ -34,4 +35,5 @@ struct daemon {
     struct event_follower_list followers;
     struct listener *listener; /* NULL when there is none */
     struct migration_list migrations;
+    struct timeout *doubts; /* until they are asked for again */
 };

@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "base/units.h"
 #include "daemon/adopt.h"
+#include "daemon/doubt.h"
 #include "daemon/handle_events.h"
 #include "daemon/listener.h"
 #include "daemon/notify.h"
@@ -177,6 +178,7 @@ static void end(struct program *p)
     notify_send("STOPPING=1");
     server_close(&p->daemon);
     listener_close(&p->daemon);
+    doubt_end(&p->daemon);
     TAILQ_FOREACH(t, &p->daemon.registry.all, all)
     tenant_release(t);
     uv_close((uv_handle_t *)&p->term, NULL);
@@ -214,6 +216,7 @@ static void on_adopted(struct daemon *d)
         end(p);
         return;
     }
+    doubt_watch(d);
     log_info("serves %s/ferryd.sock, %u VMs", d->root.run, d->registry.count);
     notify_send("READY=1");
 }

@@ -64,6 +64,20 @@ static void keep_stopping(struct tenant *t)
         log_warn("%s: it cannot be resumed to switch off: %s", t->name, err.text);
 }
 
+static void settle_definition(struct tenant *t);
+
+/* Whoever asked for the start of a guest that comes from elsewhere may be a ferryd that is gone. */
+static void arrive(struct tenant *t, Ferry__WorkerState state)
+{
+    if (state != FERRY__WORKER_STATE__WORKER_RUNNING && state != FERRY__WORKER_STATE__WORKER_PAUSED)
+        return;
+    settle_definition(t);
+    tenant_move(t,
+                state == FERRY__WORKER_STATE__WORKER_PAUSED ? FERRY__VM_STATE__VM_PAUSED
+                                                            : FERRY__VM_STATE__VM_RUNNING,
+                "");
+}
+
 /* While it starts only the answer to the start counts, and once it is killed nothing does. */
 void tenant_apply(struct tenant *t, const Ferry__WorkerStatus *status)
 {
@@ -83,6 +97,8 @@ void tenant_apply(struct tenant *t, const Ferry__WorkerStatus *status)
     if (tenant_in(t, STATE_BIT(STOPPING)) && status->state == FERRY__WORKER_STATE__WORKER_PAUSED)
         keep_stopping(t);
     Ferry__VmState to = target(t, status->state);
+    if (tenant_in(t, STATE_BIT(STARTING)) && run->arriving)
+        arrive(t, status->state);
     if (tenant_in(t, STATE_BIT(STARTING)) || to == tenant_state(t))
         return;
     tenant_move(t, to, to == FERRY__VM_STATE__VM_FAILED ? tenant_ending_text(t) : "");

@@ -24,6 +24,7 @@ struct tenant_run {
     char epitaph[128];
     struct err start_failed; /* the worker's answer to start */
     bool paused;             /* how the start is to end */
+    bool arriving;           /* adopted while its guest was on its way here */
     Ferry__WorkerState said;
     uint64_t reset_told_ns;
     void (*ready)(struct tenant *t); /* the hello has come; may be NULL */

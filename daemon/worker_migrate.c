@@ -21,6 +21,7 @@
 #include "daemon/worker.h"
 #include "daemon/worker_guest.h"
 #include "daemon/worker_move.h"
+#include "daemon/worker_throttle.h"
 #include "migrate/source.h"
 #include "migrate/stream_socket.h"
 #include "proto/utf8.h"
@@ -28,12 +29,13 @@
 #define PROGRESS_EVERY_NS 100000000ull
 
 struct migrate_job {
+    struct worker_guest guest; /* first: its calls get the job by it */
     struct job *job;
     const Ferry__WorkerMigrate *ask;
-    struct worker_guest guest;
     struct guest_ops guest_ops; /* the guest's, but for pause and resume */
     struct cargo_sender cargo;
     struct stream_socket socket;
+    struct throttle throttle;
     struct ownership *owner;
     struct source_report report;
     uint64_t told_ns, began_wall_ns;
@@ -44,6 +46,8 @@ struct migrate_job {
 static int pause_guest(void *ctx, struct err *err)
 {
     struct worker_guest *g = ctx;
+    struct migrate_job *m = (struct migrate_job *)g;
+    throttle_stop(&m->throttle); /* what is held for longer now must not be let go */
     return job_call_loop(g->job, worker_move_freeze, err);
 }
 
@@ -88,6 +92,14 @@ static void on_progress(void *ctx, const struct source_progress *now)
     job_reply(m->job, &reply, &ignored);
 }
 
+static int on_throttle(void *ctx, unsigned percent, struct err *err)
+{
+    struct migrate_job *m = ctx;
+    log_info("the guest writes faster than it can be sent: it is held for %u %% of the time",
+             percent);
+    return throttle_set(&m->throttle, percent, err);
+}
+
 /* ferryd closes the connection, or the machine is being taken apart. */
 static bool on_cancelled(void *ctx)
 {
@@ -98,6 +110,7 @@ static bool on_cancelled(void *ctx)
 static const struct source_ops source_ops = {.cargo = on_cargo,
                                              .hand_off = on_hand_off,
                                              .progress = on_progress,
+                                             .throttle = on_throttle,
                                              .is_cancelled = on_cancelled};
 
 /* the end ------------------------------------------------------------------------------------- */
@@ -222,6 +235,7 @@ static void init(struct migrate_job *m)
     m->guest.guest.ops = &m->guest_ops;
     m->owner = &w->ownership;
     m->began_wall_ns = now_wall_ns();
+    throttle_init(&m->throttle, m->job);
     cargo_sender_init(&m->cargo, w);
 }
 
@@ -241,6 +255,7 @@ int worker_migrate(struct job *job, const Ferry__WorkerMigrate *ask, struct fds 
         init(&m);
         stream_socket_init(&m.socket, socket);
         rc = run(&m, err);
+        throttle_fini(&m.throttle);
         worker_move_end(job->worker);
     }
     job_leave(job);

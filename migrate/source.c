@@ -88,14 +88,15 @@ static void begin_round(struct source *s)
     s->round_from_bytes = s->channel.bytes_out;
 }
 
-/* Up to the ACK, so that what lies in the socket's buffer is not taken for sent. */
+/* Up to the ACK, so that what lies in the socket's buffer is not taken for sent; but the round trip
+ * itself is no part of the rate, as it is added to a prediction once. */
 static void measure_round(struct source *s, uint64_t asked_ns)
 {
     uint64_t now = channel_now_ns(&s->channel);
     if (!s->trip_ns || now - asked_ns < s->trip_ns)
         s->trip_ns = now - asked_ns;
     s->rate_bytes = s->rate_bytes / 2 + (double)(s->channel.bytes_out - s->round_from_bytes);
-    s->rate_ns = s->rate_ns / 2 + (double)(now - s->round_from_ns);
+    s->rate_ns = s->rate_ns / 2 + (double)(now - s->round_from_ns - s->trip_ns);
     begin_round(s);
 }
 

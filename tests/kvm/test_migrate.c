@@ -16,6 +16,7 @@
 
 #include "tests/kvm/health.h"
 #include "tests/kvm/host.h"
+#include "tests/kvm/proxy.h"
 #include "tests/kvm/rig.h"
 
 #define OUT_MAX 65536
@@ -158,6 +159,37 @@ static void cancelled_runs_on(void **state)
     stop_two(h);
 }
 
+/* The wire breaks at a frame; the result is one guest that runs, here or there. */
+struct cut {
+    enum wire_kind kind;
+    bool pass_on, moves;
+};
+
+static void the_wire_breaks(void **state)
+{
+    const struct cut *cut = *state;
+    static char out[OUT_MAX];
+    static struct proxy proxies[16]; /* their threads outlive the test */
+    static unsigned used;
+    struct proxy *p = &proxies[used++];
+    struct host h[2];
+    start_two(h);
+    *p = (struct proxy){.to = h[1].address, .kind = cut->kind, .pass_on = cut->pass_on};
+    proxy_start(p);
+    host_must(&h[0], "start web --kernel %%G/dirty.elf --memory 32M --cmdline rate=1000");
+    expect_healthy(&h[0], "web");
+    unsigned verdicts = count_verdicts(&h[0], "web");
+    assert_int_equal(host_run(&h[0], out, sizeof(out), "migrate web %s", p->address), 1);
+    if (!p->was_cut)
+        fail_msg("it failed before the wire broke: %s", out);
+    struct host *runs = &h[cut->moves], *other = &h[!cut->moves];
+    host_expect(runs, "running", 15000, "show web");
+    host_expect(other, "there is no VM", 15000, "show web");
+    expect_more(runs, "web", verdicts);
+    move(runs, other, "web");
+    stop_two(h);
+}
+
 /* Without encryption nobody else's address is listened on by accident. */
 static void other_hosts_only_when_told(void **state)
 {
@@ -194,6 +226,10 @@ int main(void)
         {"smp", "period=50", 2},  {"fpu", "period=50", 2},
         {"msr", "period=50", 2},  {"timer", "early=99", 2},
     };
+    static struct cut cuts[] = {
+        {WIRE_START}, {WIRE_PAGES},   {WIRE_COMPLETE},
+        {WIRE_READY}, {WIRE_HANDOFF}, {WIRE_RUNNING, .moves = true},
+    };
     const struct CMUnitTest tests[] = {
         {"dirty at full speed", ping_pong, NULL, NULL, &guests[0]},
         {"dirty at a rate", ping_pong, NULL, NULL, &guests[1]},
@@ -206,6 +242,12 @@ int main(void)
         cmocka_unit_test(refusals_change_nothing),
         cmocka_unit_test(cancelled_runs_on),
         cmocka_unit_test(other_hosts_only_when_told),
+        {"cut at START", the_wire_breaks, NULL, NULL, &cuts[0]},
+        {"cut at PAGES", the_wire_breaks, NULL, NULL, &cuts[1]},
+        {"cut at COMPLETE", the_wire_breaks, NULL, NULL, &cuts[2]},
+        {"cut at READY", the_wire_breaks, NULL, NULL, &cuts[3]},
+        {"cut before HANDOFF arrives", the_wire_breaks, NULL, NULL, &cuts[4]},
+        {"cut before RUNNING arrives", the_wire_breaks, NULL, NULL, &cuts[5]},
     };
     rig_need_kvm();
     return cmocka_run_group_tests(tests, NULL, NULL);
