@@ -82,6 +82,8 @@ void image_abandon(struct image_writer *w)
 {
     clean_fd(&w->raw_fd);
     clean_fd(&w->state_fd);
+    while (w->nwritten)
+        clean_fd(&w->written[--w->nwritten].fd);
     pages_fini(&w->pages);
     clean_free(&w->chunks);
     clean_free(&w->state_crc);
@@ -122,14 +124,15 @@ static void write_back(struct image_writer *w, uint64_t offset, uint64_t bytes)
 static int write_now(struct image_writer *w, uint64_t offset, const uint8_t *data, uint64_t bytes,
                      struct err *err)
 {
-    int rc = fileio_write(w->options.io, w->raw_fd, "memory", data, bytes, offset, err);
-    if (rc < 0)
-        return fail(w, rc, err);
     uint64_t page = offset / PAGE, left = bytes / PAGE;
     pages_set(&w->pages, page, left, PAGES_DATA);
-    while (left) {
+    while (left) { /* chunk by chunk: what was just copied is still in the CPU's cache */
         uint64_t room = SNAPSHOT_CHUNK_PAGES - page % SNAPSHOT_CHUNK_PAGES;
         unsigned n = (unsigned)(left < room ? left : room);
+        int rc = fileio_write(w->options.io, w->raw_fd, "memory", data, (uint64_t)n * PAGE,
+                              page * PAGE, err);
+        if (rc < 0)
+            return fail(w, rc, err);
         crc_pass(w, page, n, data);
         page += n;
         left -= n;

@@ -44,6 +44,13 @@ struct image_totals {
     uint64_t reread_bytes;           /* what had to be read back for checksums */
 };
 
+/* A file that is written and not yet synced. */
+struct image_file {
+    int fd;           /* owned */
+    const char *name; /* a constant */
+};
+#define IMAGE_FILES 5 /* state, memory, pages, index, manifest */
+
 struct image_writer {
     struct image_options options;
     bool diff, packed;
@@ -54,6 +61,8 @@ struct image_writer {
     uint64_t sync_from, sync_to; /* written in a row, not yet given to the disk */
     uint32_t *state_crc;         /* owned; one a MiB of state */
     uint64_t state_bytes;
+    struct image_file written[IMAGE_FILES];
+    unsigned nwritten;
     struct image_totals totals;
     struct err failed; /* the first failure; code 0 for none */
 };
@@ -75,15 +84,19 @@ int image_write_state(struct image_writer *w, const void *data, size_t bytes, st
 struct page_sink image_sink(struct image_writer *w);
 
 /*
- * Checksums, packing, syncs; then the manifest. `m` has everything but memory, files, versions,
- * arch and page size, which are filled in for the time of the call. Ends the writer also when it
- * fails.
+ * Checksums, packing, the manifest; then all of it is synced at once, so that a journal is waited
+ * for once and not for each file: nothing of it counts before the catalogue names it. `m` has
+ * everything but memory, files, versions, arch and page size, which are filled in for the time of
+ * the call. Ends the writer also when it fails.
  */
 int image_finish(struct image_writer *w, Ferry__SnapshotManifest *m, struct image_totals *totals,
                  struct err *err);
 
 /* Closes and frees; the files are the caller's to remove. Harmless after image_finish. */
 void image_abandon(struct image_writer *w);
+
+/* Of image_finish: a file that is to be synced with the others; takes the descriptor over. */
+void image_wrote(struct image_writer *w, int fd, const char *name);
 
 /* Of image_finish: replaces the raw file by frames and an index, whose checksums (one a MiB, freed
  * by the caller) and length it gives. Fills in the checksums of chunks. */

@@ -1,6 +1,7 @@
 /* How an image ends: checksums, the small files, syncs, and last of all the manifest. See image.h.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -56,9 +57,27 @@ static int write_small(struct image_writer *w, const char *name, const void *dat
                        struct err *err)
 {
     const struct fileio *io = w->options.io;
-    CLEAN(clean_fd) int fd = fileio_create(io, w->options.dirfd, name, err);
-    int rc = fd < 0 ? fd : fileio_write(io, fd, name, data, len, 0, err);
-    return rc < 0 ? rc : fileio_sync(io, fd, name, err);
+    int fd = fileio_create(io, w->options.dirfd, name, err);
+    if (fd < 0)
+        return fd;
+    image_wrote(w, fd, name);
+    return fileio_write(io, fd, name, data, len, 0, err);
+}
+
+void image_wrote(struct image_writer *w, int fd, const char *name)
+{
+    w->written[w->nwritten++] = (struct image_file){.fd = fd, .name = name};
+}
+
+/* All of them are on their way before the first is waited for. */
+static int sync_all(struct image_writer *w, struct err *err)
+{
+    int rc = 0;
+    for (unsigned i = 0; i < w->nwritten; i++)
+        (void)sync_file_range(w->written[i].fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+    for (unsigned i = 0; rc == 0 && i < w->nwritten; i++)
+        rc = fileio_sync(w->options.io, w->written[i].fd, w->written[i].name, err);
+    return rc;
 }
 
 /* What goes into the manifest, for the time of image_finish. */
@@ -120,7 +139,7 @@ static int finish_memory(struct image_writer *w, struct listing *l, struct err *
     uint64_t length = w->options.ram_bytes, index = w->nchunks * SNAPSHOT_INDEX_ENTRY;
     int rc = w->packed ? image_pack(w, &index_crc, &length, err) : complete_chunks(w, err);
     if (rc == 0 && !w->packed)
-        rc = fileio_sync(w->options.io, w->raw_fd, "memory", err);
+        image_wrote(w, steal_fd(&w->raw_fd), "memory");
     if (rc == 0)
         rc = list_memory(w, l, length, err);
     if (rc == 0 && w->packed)
@@ -144,8 +163,11 @@ static int finish_manifest(struct image_writer *w, Ferry__SnapshotManifest *m, s
     full.memory = w->options.memory;
     full.files = l->list;
     full.n_files = l->count;
-    int rc = manifest_write(w->options.io, w->options.dirfd, &full, err);
-    return rc < 0 ? err_wrap(err, "manifest") : 0;
+    int fd = manifest_create(w->options.io, w->options.dirfd, &full, err);
+    if (fd < 0)
+        return err_wrap(err, "manifest");
+    image_wrote(w, fd, "manifest");
+    return 0;
 }
 
 static int finish(struct image_writer *w, Ferry__SnapshotManifest *m, struct err *err)
@@ -158,14 +180,14 @@ static int finish(struct image_writer *w, Ferry__SnapshotManifest *m, struct err
     }
     w->totals.data_pages = pages_count(&w->pages, 0, w->pages.count, PAGES_DATA);
     w->totals.memory_bytes = w->totals.data_pages * PAGE;
-    rc = fileio_sync(w->options.io, w->state_fd, "state", err);
-    if (rc == 0)
-        rc = list_file(&l, "state", w->state_bytes, w->state_crc, manifest_chunks(w->state_bytes),
-                       err);
+    image_wrote(w, steal_fd(&w->state_fd), "state");
+    rc = list_file(&l, "state", w->state_bytes, w->state_crc, manifest_chunks(w->state_bytes), err);
     if (rc == 0)
         rc = finish_memory(w, &l, err);
     w->totals.zero_pages = pages_count(&w->pages, 0, w->pages.count, PAGES_ZERO);
-    return rc < 0 ? rc : finish_manifest(w, m, &l, err);
+    if (rc == 0)
+        rc = finish_manifest(w, m, &l, err);
+    return rc < 0 ? rc : sync_all(w, err);
 }
 
 int image_finish(struct image_writer *w, Ferry__SnapshotManifest *m, struct image_totals *totals,

@@ -72,10 +72,11 @@ static int write_index(struct packing *p, uint32_t **crc, struct err *err)
 {
     const struct image_options *o = &p->w->options;
     size_t len = (size_t)p->w->nchunks * SNAPSHOT_INDEX_ENTRY;
-    CLEAN(clean_fd) int fd = fileio_create(o->io, o->dirfd, "index", err);
-    int rc = fd < 0 ? fd : fileio_write(o->io, fd, "index", p->index, len, 0, err);
-    if (rc == 0)
-        rc = fileio_sync(o->io, fd, "index", err);
+    int fd = fileio_create(o->io, o->dirfd, "index", err);
+    if (fd < 0)
+        return fd;
+    image_wrote(p->w, fd, "index");
+    int rc = fileio_write(o->io, fd, "index", p->index, len, 0, err);
     *crc = rc == 0 ? image_crc_of(p->index, len) : NULL;
     return rc;
 }
@@ -88,10 +89,10 @@ int image_pack(struct image_writer *w, uint32_t **index_crc, uint64_t *memory_by
     int rc = packing_init(&p, w, err);
     for (uint64_t i = 0; rc == 0 && i < w->nchunks; i++)
         rc = pack_chunk(&p, i, err);
-    if (rc == 0)
-        rc = fileio_sync(o->io, p.fd, "memory", err);
-    if (rc == 0)
+    if (rc == 0) {
+        image_wrote(w, steal_fd(&p.fd), "memory");
         rc = write_index(&p, index_crc, err);
+    }
     if (rc < 0)
         return rc;
     *memory_bytes = p.at;

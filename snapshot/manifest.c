@@ -79,8 +79,8 @@ void manifest_free(Ferry__SnapshotManifest *m)
         frame_free(&m->base);
 }
 
-int manifest_write(const struct fileio *io, int dirfd, const Ferry__SnapshotManifest *m,
-                   struct err *err)
+int manifest_create(const struct fileio *io, int dirfd, const Ferry__SnapshotManifest *m,
+                    struct err *err)
 {
     struct buf out;
     buf_init(&out, MANIFEST_HEAD_BYTES + MANIFEST_BODY_MAX);
@@ -90,10 +90,15 @@ int manifest_write(const struct fileio *io, int dirfd, const Ferry__SnapshotMani
         rc = fd;
     if (rc == 0)
         rc = fileio_write(io, fd, "manifest", out.data, out.len, 0, err);
-    if (rc == 0)
-        rc = fileio_sync(io, fd, "manifest", err);
     buf_fini(&out);
-    return rc;
+    return rc < 0 ? rc : steal_fd(&fd);
+}
+
+int manifest_write(const struct fileio *io, int dirfd, const Ferry__SnapshotManifest *m,
+                   struct err *err)
+{
+    CLEAN(clean_fd) int fd = manifest_create(io, dirfd, m, err);
+    return fd < 0 ? fd : fileio_sync(io, fd, "manifest", err);
 }
 
 Ferry__SnapshotManifest *manifest_read(int dirfd, struct err *err)

@@ -58,7 +58,11 @@ static inline void clean_manifest(Ferry__SnapshotManifest **m)
     *m = NULL;
 }
 
-/* Makes the file `manifest` and syncs it. */
+/* Makes the file `manifest`: its descriptor, for the caller to sync. */
+int manifest_create(const struct fileio *io, int dirfd, const Ferry__SnapshotManifest *m,
+                    struct err *err);
+
+/* Makes it and syncs it. */
 int manifest_write(const struct fileio *io, int dirfd, const Ferry__SnapshotManifest *m,
                    struct err *err);
 Ferry__SnapshotManifest *manifest_read(int dirfd, struct err *err);

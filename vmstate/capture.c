@@ -141,7 +141,7 @@ static int between_rounds(struct capture *c, struct err *err)
     c->now.reason =
         capture_plan_judge(&c->plan, c->result->rounds, left, c->now.predicted_pause_ns);
     if (left <= c->costs.buffer_pages)
-        stash_prepare(&c->round.stash, left * 2);
+        stash_prepare(&c->round.stash, left * 2 + STASH_WORD);
     report(c);
     if (!c->options->decide)
         return (int)c->now.reason;
@@ -324,7 +324,6 @@ static int make_room(struct capture *c, struct err *err)
     if (rc < 0)
         return rc;
     c->costs.buffer_pages = copies ? c->round.stash.capacity : 0;
-    stash_prepare(&c->round.stash, c->round.chunk);
     if (!o->tracked)
         return 0;
     c->round.taken = &c->result->taken;
