@@ -137,6 +137,17 @@ static int give_name(const struct catalogue *c, const char *temp, const char *na
     return rc;
 }
 
+/* Who comes and who goes look at the others first: one at a time, or a child is named while its
+ * parent goes. A descriptor that holds the lock, of its own, because those of one opening share it.
+ */
+static int lock_names(const struct catalogue *c, struct err *err)
+{
+    CLEAN(clean_fd) int fd = open_dir(c, ".");
+    if (fd < 0 || flock(fd, LOCK_EX) < 0)
+        return err_sys(err, fd < 0 ? -fd : errno, "cannot lock the directory of snapshots");
+    return steal_fd(&fd);
+}
+
 static int publish(const struct catalogue *c, const struct uuid *uuid, const char *name,
                    struct err *err)
 {
@@ -153,9 +164,11 @@ static int publish(const struct catalogue *c, const struct uuid *uuid, const cha
         return -err->code;
     rc = manifest_check_files(fd, m, err);
     if (rc == 0)
-        rc = check_place(c, m, uuid, name, err);
-    if (rc == 0)
         rc = fileio_sync(c->io, fd, temp, err);
+    CLEAN(clean_fd) int lock = rc < 0 ? rc : lock_names(c, err);
+    if (lock < 0)
+        return lock;
+    rc = check_place(c, m, uuid, name, err);
     return rc < 0 ? rc : give_name(c, temp, name, err);
 }
 
@@ -302,8 +315,10 @@ int catalogue_rm(const struct catalogue *c, const char *name, bool with_children
 {
     struct catalogue_list list = {0};
     int rc = name_check(name, "the snapshot's name", err);
-    if (rc == 0)
-        rc = catalogue_list(c, &list, err);
+    CLEAN(clean_fd) int lock = rc < 0 ? rc : lock_names(c, err);
+    if (lock < 0)
+        return lock;
+    rc = catalogue_list(c, &list, err);
     const struct catalogue_entry *entry = rc == 0 ? catalogue_find(&list, name) : NULL;
     if (rc == 0 && !entry)
         rc = err_set(err, ENOENT, "there is no snapshot '%s'", name);

@@ -9,6 +9,7 @@ void round_begin(struct round *r)
     r->told = (struct pages_told){0};
     r->untouched = r->gone_through = r->copy_ns = r->sink_ns = 0;
     r->began_ns = guest_now_ns(r->guest);
+    r->used_from = r->used_to = 0;
     stash_clear(&r->stash);
 }
 
@@ -18,12 +19,36 @@ static int step(struct round *r, uint64_t pages, struct err *err)
     return r->step ? r->step(r->ctx, pages, err) : 0;
 }
 
+/*
+ * pages_next, without asking again within a run of used pages: the kernel finds the end of a run by
+ * walking all of it, so a question for each chunk would cost the square of RAM. That a page is not
+ * used is never remembered: that is true only of the moment of the question.
+ */
+static int next_used(struct round *r, size_t at, size_t end, size_t *begin, size_t *stop,
+                     struct err *err)
+{
+    size_t limit = guest_pages(r->guest);
+    if (r->guest->ops->ram_next && limit - at > HOLE_MAX)
+        limit = at + HOLE_MAX;
+    if (at < r->used_from || at >= r->used_to) {
+        int rc = pages_next(r->guest, at, limit, &r->used_from, &r->used_to, err);
+        if (rc < 0)
+            return rc;
+        if (r->used_from == limit)
+            r->used_to = limit;
+    }
+    *begin = at > r->used_from ? at : r->used_from;
+    *begin = *begin < end ? *begin : end;
+    *stop = r->used_to < end ? r->used_to : end;
+    return 0;
+}
+
 /* How many pages from `at` on go together: a chunk, or a longer hole. What lies in it is asked
  * again once it is re-armed: only then does a write into the hole come back by the log. */
-static int span_at(const struct round *r, size_t at, size_t end, size_t *span, struct err *err)
+static int span_at(struct round *r, size_t at, size_t end, size_t *span, struct err *err)
 {
     size_t begin, stop;
-    int rc = pages_next(r->guest, at, end, &begin, &stop, err);
+    int rc = next_used(r, at, end, &begin, &stop, err);
     if (rc < 0)
         return rc;
     size_t hole = begin == end ? end - at : (begin - at) / STASH_WORD * STASH_WORD;
@@ -62,7 +87,7 @@ static int tell_range(struct round *r, size_t at, size_t end, struct err *err)
     int rc = 0;
     while (rc == 0 && at < end) {
         size_t begin, stop;
-        rc = pages_next(r->guest, at, end, &begin, &stop, err);
+        rc = next_used(r, at, end, &begin, &stop, err);
         if (rc == 0)
             rc = tell_hole(r, at, begin - at, err);
         if (rc < 0 || begin == end)

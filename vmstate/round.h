@@ -30,6 +30,7 @@ struct round {
     bool spare_holes; /* what was never touched is not told */
     size_t chunk;     /* pages; a multiple of STASH_WORD */
     struct stash stash;
+    size_t used_from, used_to; /* pages known to be used: what is used stays so */
 
     /* After each chunk, with the pages gone through in it. */
     int (*step)(void *ctx, uint64_t pages, struct err *err); /* may be NULL */
