@@ -32,6 +32,12 @@ int clock_load(struct vm *vm, const struct vm_clock *clock, enum clock_policy po
     return rc < 0 ? err_sys(err, -rc, "KVM refuses the saved clock") : 0;
 }
 
+uint64_t clock_passed_ns(const struct vm_clock *clock, enum clock_policy policy, uint64_t wall_ns)
+{
+    bool advances = policy == CLOCK_ADVANCE && clock->has_realtime && wall_ns > clock->realtime_ns;
+    return advances ? wall_ns - clock->realtime_ns : 0;
+}
+
 /* Guest TSC = host TSC + offset, all modulo 2^64; it has advanced as far as the clock. */
 uint64_t clock_tsc_offset(uint64_t saved_offset, uint64_t saved_tsc, uint64_t saved_ns,
                           uint64_t now_tsc, uint64_t now_ns, uint32_t tsc_khz)

@@ -17,6 +17,10 @@ int clock_save(struct vm *vm, struct vm_clock *clock, struct err *err);
 int clock_load(struct vm *vm, const struct vm_clock *clock, enum clock_policy policy,
                struct err *err);
 
+/* How much of the guest's time has gone by since the pause, when it is put back now. A wall clock
+ * that was set back does not count. */
+uint64_t clock_passed_ns(const struct vm_clock *clock, enum clock_policy policy, uint64_t wall_ns);
+
 /*
  * The offset that makes a TSC of `saved_offset` go on: at the pause the host's TSC was `saved_tsc`
  * and the guest's clock `saved_ns`; now they are `now_tsc` and `now_ns`.

@@ -4,12 +4,14 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/now.h"
 #include "machine/devices/devices.h"
 #include "machine/vcpu_state.h"
 
 /* One vCPU's part, done by its own thread. */
 struct job {
     struct vcpu_state state;
+    uint64_t passed_ns; /* for a load: of the guest's time since the pause */
     const struct vm_clock *clock_then, *clock_now; /* for a load: at the pause, and now */
     int rc;
     struct err err;
@@ -75,7 +77,7 @@ static void save_vcpu(struct vcpu *v, void *arg)
 static void load_vcpu(struct vcpu *v, void *arg)
 {
     struct job *job = arg;
-    job->rc = vcpu_state_load(v, &job->state, &job->err);
+    job->rc = vcpu_state_load(v, &job->state, job->passed_ns, &job->err);
 }
 
 static void load_tsc(struct vcpu *v, void *arg)
@@ -130,6 +132,8 @@ static int load(struct image *i, struct span in, enum clock_policy policy,
                 struct section_report *report, struct err *err)
 {
     int rc = section_set_load(&i->sections, in, report, err);
+    for (unsigned n = 0; n < machine_cpus(i->machine); n++)
+        i->jobs[n].passed_ns = clock_passed_ns(&i->vm.clock, policy, now_wall_ns());
     if (rc == 0)
         rc = run_jobs(i, load_vcpu, err);
     if (rc == 0)

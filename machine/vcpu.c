@@ -156,6 +156,36 @@ static enum vcpu_mode interrupted(struct vcpu *v)
     return next;
 }
 
+/* KVM_RUN with no signal blocked, or with those of the thread. */
+static int unblock_in_run(const struct vcpu *v, bool unblock)
+{
+    union {
+        struct kvm_signal_mask head;
+        uint8_t room[sizeof(struct kvm_signal_mask) + 8]; /* the kernel's sigset: 64 signals */
+    } u = {.head = {.len = 8}};
+    return kvm_ioctl(v->fd, KVM_SET_SIGNAL_MASK, unblock ? &u : NULL);
+}
+
+/* The signal waits, blocked, until KVM_RUN lets it in: that cannot fail to see it. */
+int vcpu_flush(struct vcpu *v, struct err *err)
+{
+    sigset_t kick, before;
+    sigemptyset(&kick);
+    sigaddset(&kick, VCPU_KICK_SIGNAL);
+    int rc = unblock_in_run(v, true);
+    if (rc < 0)
+        return err_sys(err, -rc, "vCPU %u: KVM refuses a signal mask", v->index);
+    pthread_sigmask(SIG_BLOCK, &kick, &before);
+    pthread_kill(pthread_self(), VCPU_KICK_SIGNAL);
+    rc = ioctl(v->fd, KVM_RUN, 0) < 0 ? errno : 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    unblock_in_run(v, false);
+    if (rc != EINTR && rc != EAGAIN)
+        return err_set(err, EIO, "vCPU %u: KVM_RUN did not heed a signal (exit %u)", v->index,
+                       v->run->exit_reason);
+    return 0;
+}
+
 static enum vcpu_mode stop_at_fault(struct vcpu *v, struct report *report)
 {
     report_cpu(report, v->fd, v->index, v->env->vm->mem);

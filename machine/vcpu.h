@@ -77,6 +77,13 @@ void vcpu_wait(struct vcpu *v);
  * tells when it is done. [any but vcpu] */
 void vcpu_order_call(struct vcpu *v, void (*call)(struct vcpu *v, void *arg), void *arg);
 
+/*
+ * Has the kernel do what it does before a parked vCPU runs, and stops it right there: timers that
+ * ran out become interrupts. No instruction of the guest is executed, for KVM_RUN returns at once
+ * when a signal is pending. From VCPU_ORDER_CALL. [vcpu]
+ */
+int vcpu_flush(struct vcpu *v, struct err *err);
+
 /* From inside an exit of this vCPU: it parks as soon as the exit is completed. [vcpu] */
 void vcpu_park_self(void);
 

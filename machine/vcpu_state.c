@@ -6,7 +6,11 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+#include "machine/vcpu_timer.h"
+
 #define NESTED_HEAD_BYTES 128u
+#define CAP_APIC_BUS_CYCLES_NS 237 /* KVM_CAP_X86_APIC_BUS_CYCLES_NS, since kernel 6.10; 1 before  \
+                                    */
 
 static int check(int rc, const struct vcpu *v, const char *what, struct err *err)
 {
@@ -100,15 +104,19 @@ static int set_nested(struct vcpu *v, const struct vcpu_state *s, struct err *er
     return check(kvm_ioctl(v->fd, KVM_SET_NESTED_STATE, copy), v, "the nested state", err);
 }
 
-/* MP_STATE first: reading it makes KVM take a waiting INIT or SIPI, which changes the registers.
- * Events last: the reads before may still queue some. */
+/* Timers before all, for what they still owe changes the rest. MP_STATE then: reading it makes KVM
+ * take a waiting INIT or SIPI, which changes the registers. Events last: the reads before may still
+ * queue some. */
 int vcpu_state_save(struct vcpu *v, struct vcpu_state *s, struct err *err)
 {
     struct kvm_mp_state mp = {0};
+    struct vcpu_timer timer;
     int khz;
     memset(s, 0, sizeof(*s));
     s->cpuid = v->cpuid;
-    int rc = check(kvm_ioctl(v->fd, KVM_GET_MP_STATE, &mp), v, "to give its MP state", err);
+    int rc = vcpu_timer_begin(v, &timer, err);
+    if (rc == 0)
+        rc = check(kvm_ioctl(v->fd, KVM_GET_MP_STATE, &mp), v, "to give its MP state", err);
     s->mp_state = mp.mp_state;
     if (rc == 0)
         rc = check(kvm_ioctl(v->fd, KVM_GET_REGS, &s->regs), v, "to give its registers", err);
@@ -135,7 +143,9 @@ int vcpu_state_save(struct vcpu *v, struct vcpu_state *s, struct err *err)
     khz = kvm_ioctl(v->fd, KVM_GET_TSC_KHZ, NULL);
     s->tsc_khz = khz > 0 ? (uint32_t)khz : 0;
     s->has_tsc_offset = tsc_offset(v, KVM_GET_DEVICE_ATTR, &s->tsc_offset) == 0;
-    return check(kvm_ioctl(v->fd, KVM_GET_VCPU_EVENTS, &s->events), v, "to give its events", err);
+    rc = check(kvm_ioctl(v->fd, KVM_GET_VCPU_EVENTS, &s->events), v, "to give its events", err);
+    vcpu_timer_settle(&timer, &s->events, &s->lapic, &s->tsc_deadline);
+    return rc;
 }
 
 /* A guest's clock must not run at another rate unseen: 250 ppm is what NTP tolerates. */
@@ -186,7 +196,7 @@ static int set_xsave(struct vcpu *v, const struct vcpu_state *s, struct err *err
  * them) and before LAPIC (they hold its base). REGS before EVENTS: setting registers drops pending
  * exceptions. MSRs before the deadline, which is armed on a LAPIC and a TSC that are right by then.
  */
-int vcpu_state_load(struct vcpu *v, const struct vcpu_state *s, struct err *err)
+int vcpu_state_load(struct vcpu *v, const struct vcpu_state *s, uint64_t passed_ns, struct err *err)
 {
     struct kvm_mp_state mp = {.mp_state = s->mp_state};
     struct kvm_regs regs = s->regs;
@@ -194,6 +204,8 @@ int vcpu_state_load(struct vcpu *v, const struct vcpu_state *s, struct err *err)
     struct kvm_lapic_state lapic = s->lapic;
     struct kvm_vcpu_events events = s->events;
     struct kvm_debugregs debugregs = s->debugregs;
+    int cycle_ns = has_cap(v, CAP_APIC_BUS_CYCLES_NS);
+    vcpu_timer_advance(&lapic, passed_ns, cycle_ns > 0 ? (uint32_t)cycle_ns : 1);
     int rc = vcpu_set_cpuid(v, &s->cpuid, err);
     if (rc == 0)
         rc = set_tsc_khz(v, s, err);

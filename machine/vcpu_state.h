@@ -36,7 +36,9 @@ extern const struct state_desc vcpu_state_desc;
 
 /* The vCPU is parked; runs in the vCPU's own thread, or before it has one. [vcpu] */
 int vcpu_state_save(struct vcpu *v, struct vcpu_state *state, struct err *err);
-int vcpu_state_load(struct vcpu *v, const struct vcpu_state *state, struct err *err);
+/* `passed_ns` of the guest's time have gone by since the clock was saved. [vcpu] */
+int vcpu_state_load(struct vcpu *v, const struct vcpu_state *state, uint64_t passed_ns,
+                    struct err *err);
 
 /* Where KVM lets it: a host that does not keeps the guest's TSC equal to its own. [vcpu] */
 void vcpu_state_set_tsc_offset(struct vcpu *v, uint64_t offset);

@@ -109,7 +109,9 @@ int main(void)
         {"smp", "", 4, CLOCK_FREEZE},
         {"fpu", "", 2, CLOCK_FREEZE},
         {"msr", "", 2, CLOCK_ADVANCE},
-        {"timer", "early=2000", 2, CLOCK_ADVANCE},
+        {"timer", "", 2, CLOCK_ADVANCE},
+        {"timer", "", 4, CLOCK_ADVANCE},
+        {"timer", "early=400", 1, CLOCK_FREEZE}, /* the clock stops a moment before the timers */
     };
     const struct CMUnitTest tests[] = {
         {"hello survives moves", survives_moves, NULL, NULL, &guests[0]},
@@ -118,7 +120,9 @@ int main(void)
         {"smp with 4 survives moves", survives_moves, NULL, NULL, &guests[3]},
         {"fpu survives moves", survives_moves, NULL, NULL, &guests[4]},
         {"msr survives moves", survives_moves, NULL, NULL, &guests[5]},
-        {"timer survives moves", survives_moves, NULL, NULL, &guests[6]},
+        {"timer with 2 survives moves", survives_moves, NULL, NULL, &guests[6]},
+        {"timer with 4 survives moves", survives_moves, NULL, NULL, &guests[7]},
+        {"timer survives moves with its clock frozen", survives_moves, NULL, NULL, &guests[8]},
         cmocka_unit_test(same_bytes),
         cmocka_unit_test(damage_is_refused),
     };
