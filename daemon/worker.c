@@ -16,6 +16,7 @@
 #include "daemon/worker_restore.h"
 #include "daemon/worker_session.h"
 #include "daemon/worker_status.h"
+#include "machine/msrs.h"
 
 #define WORKER_BACKLOG 8
 #define WORKER_FLUSH_MS 1000 /* how long the last news may take to leave */
@@ -422,17 +423,38 @@ static int take_incoming(struct worker *w, const Ferry__WorkerIncoming *incoming
     return rc;
 }
 
+/* In its log: what this host's KVM and the saved state made of the machine. */
+static void tell_loaded(const struct machine_loaded *l)
+{
+    const struct section_report *passed = &l->sections;
+    log_info("the saved state is loaded; TSC: %s", clock_tsc_text(l->tsc));
+    if (passed->sections_skipped || passed->fields_skipped)
+        log_warn("of the saved state %u sections%s%s and %u fields are unknown here, and were left "
+                 "out",
+                 passed->sections_skipped, passed->sections_skipped ? ", first " : "",
+                 passed->sections_skipped ? passed->first_skipped : "", passed->fields_skipped);
+}
+
+static void tell_msrs(const struct msr_list *msrs)
+{
+    if (msrs->refused)
+        log_info("KVM names %u MSRs that it does not give, first 0x%x: they are not saved",
+                 msrs->refused, msrs->first_refused);
+}
+
 static int build_first(struct worker *w, const Ferry__WorkerStart *start, struct fds *fds,
                        unsigned at, struct err *err)
 {
     struct plan plan = make_plan(w);
     struct restore restore = {0};
+    struct machine_loaded loaded = {0};
     struct uuid generation;
     int rc = take_generation(start, &generation, err);
     if (rc > 0)
         plan.config.generation = &generation;
     if (rc >= 0 && start->restore) {
         rc = worker_restore_open(&restore, start->restore, fds, at, err);
+        restore.saved.loaded = &loaded;
         plan.config.saved = &restore.saved;
         if (rc == 0)
             rc = worker_saved_keep(&w->saved, &restore, start->restore->files, fds, at + 1, err);
@@ -444,6 +466,10 @@ static int build_first(struct worker *w, const Ferry__WorkerStart *start, struct
     }
     if (rc >= 0)
         w->machine = machine_new(&plan.config, &plan.host, err);
+    if (w->machine)
+        tell_msrs(machine_msrs(w->machine));
+    if (w->machine && start->restore)
+        tell_loaded(&loaded);
     worker_restore_close(&restore);
     return rc < 0 || !w->machine ? -err->code : 0;
 }

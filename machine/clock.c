@@ -3,6 +3,8 @@
 
 #include <errno.h>
 
+#define TOLERATED_PPM 250u
+
 int clock_save(struct vm *vm, struct vm_clock *clock, struct err *err)
 {
     struct kvm_clock_data data = {0};
@@ -32,10 +34,26 @@ int clock_load(struct vm *vm, const struct vm_clock *clock, enum clock_policy po
     return rc < 0 ? err_sys(err, -rc, "KVM refuses the saved clock") : 0;
 }
 
+const char *clock_tsc_text(enum clock_tsc tsc)
+{
+    static const char *const texts[] = {
+        [CLOCK_TSC_BY_OFFSET] = "set by its offset on each vCPU",
+        [CLOCK_TSC_BY_VALUE] = "set by its value on each vCPU: this host keeps no offsets",
+        [CLOCK_TSC_OF_HOST] = "the host's: this host keeps no other",
+    };
+    return texts[tsc];
+}
+
 uint64_t clock_passed_ns(const struct vm_clock *clock, enum clock_policy policy, uint64_t wall_ns)
 {
     bool advances = policy == CLOCK_ADVANCE && clock->has_realtime && wall_ns > clock->realtime_ns;
     return advances ? wall_ns - clock->realtime_ns : 0;
+}
+
+bool clock_same_rate(uint32_t guest_khz, uint32_t host_khz)
+{
+    uint64_t apart = guest_khz > host_khz ? guest_khz - host_khz : host_khz - guest_khz;
+    return apart * 1000000 <= (uint64_t)host_khz * TOLERATED_PPM;
 }
 
 /* Guest TSC = host TSC + offset, all modulo 2^64; it has advanced as far as the clock. */

@@ -38,6 +38,7 @@ struct machine {
     bool runs;
     struct vm_clock clock; /* read once, at each pause */
     bool has_clock;
+    struct msr_list msrs; /* found out when the machine is built; its vCPUs are all alike */
     struct vcpu_env vcpu_env;
     struct vcpu vcpus[KVM_CPUS_MAX];
 };
@@ -116,9 +117,8 @@ static int set_cpuid(struct machine *m, struct vcpu *v, const struct cpuid_set *
                      struct err *err)
 {
     struct cpuid_set own = *common;
-    int khz = kvm_ioctl(v->fd, KVM_GET_TSC_KHZ, NULL);
     cpu_profile_set_cpu(&own, v->index, m->cpus);
-    if (khz > 0 && cpu_profile_set_tsc(&own, (uint32_t)khz) < 0)
+    if (v->tsc_khz && cpu_profile_set_tsc(&own, v->tsc_khz) < 0)
         return err_set(err, ENOSPC, "the CPU profile has too many leaves");
     return vcpu_set_cpuid(v, &own, err);
 }
@@ -192,10 +192,35 @@ static int give_life(struct machine *m, const struct machine_config *config, str
     const struct machine_saved *saved = config->saved;
     if (!saved)
         return config->empty ? 0 : load_kernel(m, config, err);
-    int rc = state_load(m, saved->state, saved->clock, NULL, err);
+    int rc = state_load(m, saved->state, saved->clock, saved->loaded, err);
     if (rc == 0 && config->generation)
         vmgenid_renew(devices_find(&m->devices, vmgenid_type.name), config->generation);
     return rc;
+}
+
+/* By the first vCPU's own thread. */
+struct probe_call {
+    struct machine *machine;
+    int rc;
+    struct err err;
+};
+
+static void probe_msrs(struct vcpu *v, void *arg)
+{
+    struct probe_call *call = arg;
+    call->rc = msrs_probe(v->env->vm->kvm, v->fd, &call->machine->msrs, &call->err);
+}
+
+/* Which MSRs there are depends on the CPUID, which a saved state brings along. Found out here and
+ * not in the pause of a save. */
+static int find_msrs(struct machine *m, struct err *err)
+{
+    struct probe_call call = {.machine = m};
+    vcpu_order_call(&m->vcpus[0], probe_msrs, &call);
+    vcpu_wait(&m->vcpus[0]);
+    if (call.rc < 0)
+        *err = call.err;
+    return call.rc;
 }
 
 static int start_threads(struct machine *m, struct err *err)
@@ -236,6 +261,8 @@ static int build(struct machine *m, const struct machine_config *config, struct 
     if (rc == 0)
         rc = give_life(m, config, err);
     if (rc == 0)
+        rc = find_msrs(m, err);
+    if (rc == 0)
         read_clock(m); /* it stands from birth, as after a pause */
     return rc;
 }
@@ -256,6 +283,7 @@ struct machine *machine_new(const struct machine_config *config, const struct ma
         .vm = &m->vm,
         .pio = &m->pio,
         .mmio = &m->mmio,
+        .msrs = &m->msrs,
         .counters = host->counters,
         .stopped = host->stopped,
         .ctx = host->ctx,
@@ -385,6 +413,11 @@ unsigned machine_cpus(const struct machine *m)
 struct vcpu *machine_vcpu(struct machine *m, unsigned index)
 {
     return &m->vcpus[index];
+}
+
+const struct msr_list *machine_msrs(const struct machine *m)
+{
+    return &m->msrs;
 }
 
 struct uuid machine_generation(const struct machine *m)

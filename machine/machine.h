@@ -15,6 +15,7 @@
 #include "machine/devices/devices.h"
 #include "machine/kvm.h"
 #include "machine/report.h"
+#include "vmstate/section.h"
 
 struct machine;
 
@@ -38,6 +39,13 @@ struct machine_saved {
     size_t count;
     struct span state; /* sections (machine/state.h) */
     enum clock_policy clock;
+    struct machine_loaded *loaded; /* filled when the state is loaded; may be NULL */
+};
+
+/* What is worth telling of a load. */
+struct machine_loaded {
+    struct section_report sections; /* what was passed over */
+    enum clock_tsc tsc;
 };
 
 /* What the owner lends to the machine; all of it outlives the machine. */
@@ -82,6 +90,9 @@ struct devices *machine_devices(struct machine *m);
 struct dirty *machine_dirty(struct machine *m);
 unsigned machine_cpus(const struct machine *m);
 struct vcpu *machine_vcpu(struct machine *m, unsigned index);
+
+/* The MSRs that are saved of each vCPU. */
+const struct msr_list *machine_msrs(const struct machine *m);
 
 /* What the guest finds as its generation (devices/vmgenid.c). [loop] */
 struct uuid machine_generation(const struct machine *m);

@@ -29,6 +29,8 @@ static const struct {
     {0x258, 0x259},
     {0x268, 0x26f},
     {0x277, 0x277}, /* PAT */
+    {0x3a, 0x3a},   /* FEATURE_CONTROL */
+    {0x480, 0x492}, /* VMX: what a nested hypervisor was told */
     {0x2ff, 0x2ff}, /* MTRR default type: after the others, which it enables */
 };
 
@@ -51,16 +53,27 @@ static const uint32_t droppable[] = {
     0x17a,      /* MCG status, on hosts without banks */
 };
 
+/* What the CPU can do, as far as MSRs say it. */
+static bool is_feature(uint32_t index)
+{
+    return index == 0x3a || (index >= 0x480 && index <= 0x492);
+}
+
 /* What must come late, or early, among the others; the rest is 10 and keeps its order. */
 static const struct {
     uint32_t first, last;
     int rank;
 } ranks[] = {
-    {MSR_TSC, MSR_TSC, 0},        {0x38f, 0x38f, 30}, /* PMU global control: counting begins last */
-    {0x186, 0x18d, 20},                               /* event selects and counters before it */
-    {0x2ff, 0x2ff, 11},           /* MTRRs are switched on when they are all there */
-    {0x4b564d06, 0x4b564d06, 11}, /* async page fault interrupt vector... */
-    {0x4b564d02, 0x4b564d02, 12}, /* ...before its enabling */
+    {MSR_TSC, MSR_TSC, 0},        {0x2ff, 0x2ff, 11}, /* MTRRs are switched on when they are all
+                                                         there */
+    {0x4b564d06, 0x4b564d06, 11},                     /* async page fault interrupt vector... */
+    {0x4b564d02, 0x4b564d02, 12},                     /* ...before its enabling */
+    {0x186, 0x18d, 20}, /* PMU: counters, then what each of them counts... */
+    {0x38d, 0x38d, 20},           {0xc0010000, 0xc0010003, 20}, /* AMD's */
+    {0xc0010200, 0xc0010200, 20}, {0xc0010202, 0xc0010202, 20}, {0xc0010204, 0xc0010204, 20},
+    {0xc0010206, 0xc0010206, 20}, {0xc0010208, 0xc0010208, 20}, {0xc001020a, 0xc001020a, 20},
+    {0x38f, 0x38f, 30}, /* ...then all begin; a new vCPU's stand */
+    {0xc0000301, 0xc0000301, 30},
 };
 
 static int rank_of(uint32_t index)
@@ -81,18 +94,10 @@ static bool is_in(uint32_t index, const uint32_t *list, size_t count)
 
 #define IS_IN(index, list) is_in(index, list, sizeof(list) / sizeof((list)[0]))
 
-static bool has(const struct msrs *m, uint32_t index)
+static void add(struct msr_list *l, uint32_t index)
 {
-    for (uint32_t i = 0; i < m->count; i++)
-        if (m->list[i].index == index)
-            return true;
-    return false;
-}
-
-static void add(struct msrs *m, uint32_t index)
-{
-    if (m->count < MSRS_MAX && !has(m, index) && !IS_IN(index, left_out))
-        m->list[m->count++] = (struct msr){.index = index};
+    if (l->count < MSRS_MAX && !is_in(index, l->index, l->count) && !IS_IN(index, left_out))
+        l->index[l->count++] = index;
 }
 
 /* Stable, by rank: insertion, because there are few. */
@@ -107,7 +112,7 @@ static void sort(struct msrs *m)
     }
 }
 
-int msrs_list(const struct kvm *kvm, struct msrs *out, struct err *err)
+static int list_all(const struct kvm *kvm, struct msr_list *out, struct err *err)
 {
     union {
         struct kvm_msr_list head;
@@ -117,13 +122,12 @@ int msrs_list(const struct kvm *kvm, struct msrs *out, struct err *err)
     int rc = kvm_ioctl(kvm->fd, KVM_GET_MSR_INDEX_LIST, &u);
     if (rc < 0)
         return err_sys(err, -rc, "KVM gives no list of MSRs");
-    out->count = 0;
+    *out = (struct msr_list){0};
     for (uint32_t i = 0; i < u.head.nmsrs && i < MSRS_MAX; i++)
         add(out, u.room[1 + i]);
     for (unsigned i = 0; i < sizeof(extra) / sizeof(extra[0]); i++)
         for (uint32_t index = extra[i].first; index <= extra[i].last; index++)
             add(out, index);
-    sort(out);
     return 0;
 }
 
@@ -141,39 +145,64 @@ int msrs_set(int vcpu_fd, uint32_t index, uint64_t value)
     return kvm_ioctl(vcpu_fd, KVM_SET_MSRS, &c) == 1 ? 0 : -EINVAL;
 }
 
-/* Reads from `first` on; returns how many KVM gave before it refused one, or -errno. */
-static int get_chunk(int vcpu_fd, struct msrs *m, uint32_t first)
+/* Reads from `first` on, and appends; returns how many KVM gave before it refused one, or -errno.
+ */
+static int get_chunk(int vcpu_fd, const struct msr_list *l, uint32_t first, struct msrs *out)
 {
     struct chunk c;
-    uint32_t n = m->count - first < CHUNK ? m->count - first : CHUNK;
-    memset(&c, 0, sizeof(c));
+    uint32_t n = l->count - first < CHUNK ? l->count - first : CHUNK;
+    memset(&c.head, 0, sizeof(c.head));
     c.head.nmsrs = n;
     for (uint32_t i = 0; i < n; i++)
-        c.entries[i].index = m->list[first + i].index;
+        c.entries[i] = (struct kvm_msr_entry){.index = l->index[first + i]};
     int got = kvm_ioctl(vcpu_fd, KVM_GET_MSRS, &c);
     for (int i = 0; i < got; i++)
-        m->list[first + (uint32_t)i].value = c.entries[i].data;
+        out->list[out->count++] =
+            (struct msr){.index = c.entries[i].index, .value = c.entries[i].data};
     return got;
 }
 
-static void drop(struct msrs *m, uint32_t i)
+int msrs_save(int vcpu_fd, const struct msr_list *l, struct msrs *out, struct err *err)
 {
-    m->count--;
-    memmove(&m->list[i], &m->list[i + 1], (m->count - i) * sizeof(m->list[0]));
-}
-
-int msrs_save(int vcpu_fd, struct msrs *m, struct err *err)
-{
-    for (uint32_t done = 0; done < m->count;) {
-        int got = get_chunk(vcpu_fd, m, done);
+    out->count = 0;
+    for (uint32_t done = 0; done < l->count;) {
+        int got = get_chunk(vcpu_fd, l, done, out);
         if (got < 0)
             return err_sys(err, -got, "KVM gives no MSRs");
-        uint32_t asked = m->count - done < CHUNK ? m->count - done : CHUNK;
-        done += (uint32_t)got;
-        if ((uint32_t)got < asked)
-            drop(m, done);
+        uint32_t asked = l->count - done < CHUNK ? l->count - done : CHUNK;
+        done += (uint32_t)got + ((uint32_t)got < asked);
     }
     return 0;
+}
+
+/* Both are in the order of asking: what is missing was refused. */
+static void note_refused(struct msr_list *l, const struct msrs *given)
+{
+    for (uint32_t i = 0, g = 0; i < l->count; i++) {
+        bool is_given = g < given->count && given->list[g].index == l->index[i];
+        if (!is_given && l->refused++ == 0)
+            l->first_refused = l->index[i];
+        g += is_given;
+    }
+}
+
+int msrs_probe(const struct kvm *kvm, int vcpu_fd, struct msr_list *out, struct err *err)
+{
+    struct msrs *given = calloc(1, sizeof(*given));
+    if (!given)
+        return err_set(err, ENOMEM, "no memory for MSRs");
+    int rc = list_all(kvm, out, err);
+    if (rc == 0)
+        rc = msrs_save(vcpu_fd, out, given, err);
+    if (rc == 0) {
+        note_refused(out, given);
+        sort(given);
+        out->count = given->count;
+        for (uint32_t i = 0; i < given->count; i++)
+            out->index[i] = given->list[i].index;
+    }
+    free(given);
+    return rc;
 }
 
 /* Sets from `first` on; returns how many KVM took before it refused one, or -errno. */
@@ -216,16 +245,26 @@ static int load_sorted(int vcpu_fd, const struct msrs *m, struct err *err)
     return 0;
 }
 
-int msrs_load(int vcpu_fd, const struct msrs *msrs, struct err *err)
+static int load_some(int vcpu_fd, const struct msrs *msrs, bool features, struct err *err)
 {
-    struct msrs *sorted = malloc(sizeof(*sorted));
+    struct msrs *sorted = calloc(1, sizeof(*sorted));
     if (!sorted)
         return err_set(err, ENOMEM, "no memory for MSRs");
-    *sorted = *msrs;
-    if (sorted->count > MSRS_MAX)
-        sorted->count = MSRS_MAX;
+    for (uint32_t i = 0; i < msrs->count && i < MSRS_MAX; i++)
+        if (is_feature(msrs->list[i].index) == features)
+            sorted->list[sorted->count++] = msrs->list[i];
     sort(sorted);
     int rc = load_sorted(vcpu_fd, sorted, err);
     free(sorted);
     return rc;
+}
+
+int msrs_load_features(int vcpu_fd, const struct msrs *msrs, struct err *err)
+{
+    return load_some(vcpu_fd, msrs, true, err);
+}
+
+int msrs_load(int vcpu_fd, const struct msrs *msrs, struct err *err)
+{
+    return load_some(vcpu_fd, msrs, false, err);
 }

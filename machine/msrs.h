@@ -28,13 +28,24 @@ struct msrs {
     struct msr list[MSRS_MAX];
 };
 
-/* The indices to save on this host, in the order of restoring; values are 0. */
-int msrs_list(const struct kvm *kvm, struct msrs *out, struct err *err);
+/* Which MSRs a machine saves, in the order of restoring, and which its KVM names but refuses. Found
+ * out once: its vCPUs are all alike. */
+struct msr_list {
+    uint32_t count, index[MSRS_MAX];
+    uint32_t refused, first_refused;
+};
 
-/* Fills the values; those that this vCPU refuses are dropped from the list. [vcpu] */
-int msrs_save(int vcpu_fd, struct msrs *msrs, struct err *err);
+/* Asks a vCPU that has its CPUID. [vcpu] */
+int msrs_probe(const struct kvm *kvm, int vcpu_fd, struct msr_list *out, struct err *err);
 
-/* [vcpu] The list may come from outside: it is put into the right order first. */
+/* Reads those of the list; one that is refused all the same is left out. [vcpu] */
+int msrs_save(int vcpu_fd, const struct msr_list *list, struct msrs *out, struct err *err);
+
+/*
+ * [vcpu] The list may come from outside: it is put into the right order first. Features are what a
+ * guest was told of its CPU, and come before all state that they allow; the rest comes after it.
+ */
+int msrs_load_features(int vcpu_fd, const struct msrs *msrs, struct err *err);
 int msrs_load(int vcpu_fd, const struct msrs *msrs, struct err *err);
 
 /* One MSR. */

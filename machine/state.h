@@ -18,6 +18,6 @@
 /* The machine is paused. [loop] */
 int state_save(struct machine *m, struct buf *out, struct err *err);
 
-/* The machine is new. `report` may be NULL. [loop] */
+/* The machine is new. `loaded` may be NULL. [loop] */
 int state_load(struct machine *m, struct span in, enum clock_policy policy,
-               struct section_report *report, struct err *err);
+               struct machine_loaded *loaded, struct err *err);

@@ -42,6 +42,8 @@ int vcpu_init(struct vcpu *v, const struct vcpu_env *env, unsigned index, struct
     if (run == MAP_FAILED)
         return err_sys(err, errno, "cannot map the run page of vCPU %u", index);
     v->run = run;
+    rc = kvm_ioctl(v->fd, KVM_GET_TSC_KHZ, NULL);
+    v->tsc_khz = rc > 0 ? (uint32_t)rc : 0;
     return 0;
 }
 

@@ -21,6 +21,7 @@
 #include "machine/bus.h"
 #include "machine/counters.h"
 #include "machine/cpuid.h"
+#include "machine/msrs.h"
 #include "machine/report.h"
 #include "machine/vm.h"
 
@@ -37,6 +38,7 @@ enum vcpu_order {
 struct vcpu_env {
     const struct vm *vm;
     const struct bus *pio, *mmio;
+    const struct msr_list *msrs; /* which ones are saved */
     struct counters *counters;
     /* The vCPU met a fault and has parked itself. [vcpu] */
     void (*stopped)(void *ctx, const struct report *report);
@@ -48,6 +50,7 @@ struct vcpu {
     unsigned index;
     int fd; /* owned; only its thread uses it once that runs */
     struct kvm_run *run;
+    uint32_t tsc_khz;       /* of the guest's TSC; 0: KVM does not tell */
     struct cpuid_set cpuid; /* as it was given to KVM, which may read back something else */
     pthread_t thread;
     bool has_thread;

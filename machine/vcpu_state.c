@@ -5,12 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <x86intrin.h>
 
 #include "machine/vcpu_timer.h"
 
 #define NESTED_HEAD_BYTES 128u
-#define CAP_APIC_BUS_CYCLES_NS 237 /* KVM_CAP_X86_APIC_BUS_CYCLES_NS, since kernel 6.10; 1 before  \
-                                    */
+#define CAP_APIC_BUS_CYCLES_NS                                                                     \
+    237 /* KVM_CAP_X86_APIC_BUS_CYCLES_NS, since kernel 6.10; 1 before                             \
+         */
 
 static int check(int rc, const struct vcpu *v, const char *what, struct err *err)
 {
@@ -67,11 +69,6 @@ static int tsc_offset(struct vcpu *v, unsigned long request, uint64_t *offset)
     return kvm_ioctl(v->fd, request, &attr);
 }
 
-void vcpu_state_set_tsc_offset(struct vcpu *v, uint64_t offset)
-{
-    tsc_offset(v, KVM_SET_DEVICE_ATTR, &offset);
-}
-
 static int get_nested(struct vcpu *v, struct vcpu_state *s, struct err *err)
 {
     struct kvm_nested_state *nested = (struct kvm_nested_state *)s->nested;
@@ -82,7 +79,6 @@ static int get_nested(struct vcpu *v, struct vcpu_state *s, struct err *err)
     if (max > (int)sizeof(s->nested))
         return err_set(err, EOVERFLOW, "vCPU %u: KVM's nested state of %d bytes is too large",
                        v->index, max);
-    memset(s->nested, 0, sizeof(s->nested));
     nested->size = (uint32_t)max;
     int rc =
         check(kvm_ioctl(v->fd, KVM_GET_NESTED_STATE, nested), v, "to give its nested state", err);
@@ -111,9 +107,8 @@ int vcpu_state_save(struct vcpu *v, struct vcpu_state *s, struct err *err)
 {
     struct kvm_mp_state mp = {0};
     struct vcpu_timer timer;
-    int khz;
-    memset(s, 0, sizeof(*s));
-    s->cpuid = v->cpuid;
+    s->cpuid.count = v->cpuid.count;
+    memcpy(s->cpuid.entries, v->cpuid.entries, v->cpuid.count * sizeof(v->cpuid.entries[0]));
     int rc = vcpu_timer_begin(v, &timer, err);
     if (rc == 0)
         rc = check(kvm_ioctl(v->fd, KVM_GET_MP_STATE, &mp), v, "to give its MP state", err);
@@ -132,16 +127,13 @@ int vcpu_state_save(struct vcpu *v, struct vcpu_state *s, struct err *err)
     if (rc == 0)
         rc = check(kvm_ioctl(v->fd, KVM_GET_LAPIC, &s->lapic), v, "to give its LAPIC", err);
     if (rc == 0)
-        rc = msrs_list(v->env->vm->kvm, &s->msrs, err);
-    if (rc == 0)
-        rc = msrs_save(v->fd, &s->msrs, err);
+        rc = msrs_save(v->fd, v->env->msrs, &s->msrs, err);
     if (rc == 0)
         rc = get_nested(v, s, err);
     if (rc < 0)
         return rc;
-    msrs_get(v->fd, MSR_TSC_DEADLINE, &s->tsc_deadline); /* a guest without it has 0 */
-    khz = kvm_ioctl(v->fd, KVM_GET_TSC_KHZ, NULL);
-    s->tsc_khz = khz > 0 ? (uint32_t)khz : 0;
+    s->tsc_deadline = vcpu_timer_deadline(v, &s->lapic);
+    s->tsc_khz = v->tsc_khz;
     s->has_tsc_offset = tsc_offset(v, KVM_GET_DEVICE_ATTR, &s->tsc_offset) == 0;
     rc = check(kvm_ioctl(v->fd, KVM_GET_VCPU_EVENTS, &s->events), v, "to give its events", err);
     vcpu_timer_settle(&timer, &s->events, &s->lapic, &s->tsc_deadline);
@@ -151,29 +143,18 @@ int vcpu_state_save(struct vcpu *v, struct vcpu_state *s, struct err *err)
 /* A guest's clock must not run at another rate unseen: 250 ppm is what NTP tolerates. */
 static int set_tsc_khz(struct vcpu *v, const struct vcpu_state *s, struct err *err)
 {
-    int host = kvm_ioctl(v->fd, KVM_GET_TSC_KHZ, NULL);
-    if (host <= 0 || s->tsc_khz == 0)
-        return 0;
-    uint64_t apart =
-        s->tsc_khz > (uint32_t)host ? s->tsc_khz - (uint32_t)host : (uint32_t)host - s->tsc_khz;
-    if (apart * 1000000 <= (uint64_t)host * 250)
+    if (v->tsc_khz == 0 || s->tsc_khz == 0 || clock_same_rate(s->tsc_khz, v->tsc_khz))
         return 0;
     if (!has_cap(v, KVM_CAP_TSC_CONTROL))
         return err_set(err, ENOTSUP,
-                       "vCPU %u: the guest's TSC runs at %u kHz, the host's at %d, and this host "
+                       "vCPU %u: the guest's TSC runs at %u kHz, the host's at %u, and this host "
                        "cannot scale it",
-                       v->index, s->tsc_khz, host);
-    return check(kvm_ioctl(v->fd, KVM_SET_TSC_KHZ, (void *)(uintptr_t)s->tsc_khz), v,
-                 "the guest's TSC rate", err);
-}
-
-/* A deadline that lay in the past has fired, and the interrupt may be lost: now is late, never is
- * worse. A deadline of 0 is a timer that is not armed. */
-static int set_deadline(struct vcpu *v, const struct vcpu_state *s, struct err *err)
-{
-    if (s->tsc_deadline == 0)
-        return 0;
-    return check(msrs_set(v->fd, MSR_TSC_DEADLINE, s->tsc_deadline), v, "the TSC deadline", err);
+                       v->index, s->tsc_khz, v->tsc_khz);
+    int rc = check(kvm_ioctl(v->fd, KVM_SET_TSC_KHZ, (void *)(uintptr_t)s->tsc_khz), v,
+                   "the guest's TSC rate", err);
+    if (rc == 0)
+        v->tsc_khz = s->tsc_khz;
+    return rc;
 }
 
 static int set_xsave(struct vcpu *v, const struct vcpu_state *s, struct err *err)
@@ -193,8 +174,8 @@ static int set_xsave(struct vcpu *v, const struct vcpu_state *s, struct err *err
 
 /*
  * CPUID decides which of the rest is legal, so it is first. SREGS before NESTED_STATE (which checks
- * them) and before LAPIC (they hold its base). REGS before EVENTS: setting registers drops pending
- * exceptions. MSRs before the deadline, which is armed on a LAPIC and a TSC that are right by then.
+ * them) and before LAPIC (they hold its base); feature MSRs before both, as they are fixed once VMX
+ * is on. REGS before EVENTS: setting registers drops pending exceptions.
  */
 int vcpu_state_load(struct vcpu *v, const struct vcpu_state *s, uint64_t passed_ns, struct err *err)
 {
@@ -210,15 +191,17 @@ int vcpu_state_load(struct vcpu *v, const struct vcpu_state *s, uint64_t passed_
     if (rc == 0)
         rc = set_tsc_khz(v, s, err);
     if (rc == 0)
+        rc = msrs_load_features(v->fd, &s->msrs, err);
+    if (rc == 0)
         rc = check(set_sregs(v, &s->sregs), v, "the saved system registers", err);
     if (rc == 0)
         rc = set_nested(v, s, err);
     if (rc == 0)
         rc = check(kvm_ioctl(v->fd, KVM_SET_REGS, &regs), v, "the saved registers", err);
     if (rc == 0)
-        rc = check(kvm_ioctl(v->fd, KVM_SET_XCRS, &xcrs), v, "the saved XCRs", err);
-    if (rc == 0)
         rc = set_xsave(v, s, err);
+    if (rc == 0)
+        rc = check(kvm_ioctl(v->fd, KVM_SET_XCRS, &xcrs), v, "the saved XCRs", err);
     if (rc == 0)
         rc = check(kvm_ioctl(v->fd, KVM_SET_LAPIC, &lapic), v, "the saved LAPIC", err);
     if (rc == 0)
@@ -228,9 +211,39 @@ int vcpu_state_load(struct vcpu *v, const struct vcpu_state *s, uint64_t passed_
     if (rc == 0)
         rc = check(kvm_ioctl(v->fd, KVM_SET_MP_STATE, &mp), v, "the saved MP state", err);
     if (rc == 0)
-        rc = set_deadline(v, s, err);
-    if (rc == 0)
         rc = check(kvm_ioctl(v->fd, KVM_SET_DEBUGREGS, &debugregs), v, "the saved debug registers",
                    err);
     return rc;
+}
+
+/* Whether the guest's TSC is the host's own. */
+static bool has_tsc_of_host(struct vcpu *v)
+{
+    uint64_t value = 0, before = __rdtsc();
+    int rc = msrs_get(v->fd, MSR_TSC, &value);
+    return rc == 0 && value >= before && value <= __rdtsc();
+}
+
+/* A KVM may take an offset and not heed it: what counts is what it gives back. */
+static enum clock_tsc set_tsc(struct vcpu *v, uint64_t offset)
+{
+    uint64_t kept = ~offset;
+    if (tsc_offset(v, KVM_SET_DEVICE_ATTR, &offset) == 0 &&
+        tsc_offset(v, KVM_GET_DEVICE_ATTR, &kept) == 0 && kept == offset && offset != 0)
+        return CLOCK_TSC_BY_OFFSET;
+    return has_tsc_of_host(v) ? CLOCK_TSC_OF_HOST : CLOCK_TSC_BY_VALUE;
+}
+
+/* A deadline that lies in the past fires at once: late, where never would be worse. 0 is a timer
+ * that is not armed; vcpu_timer.c saw to it that no interrupt was lost by it. */
+int vcpu_state_load_time(struct vcpu *v, const struct vcpu_state *s, const uint64_t *offset,
+                         enum clock_tsc *way, struct err *err)
+{
+    if (offset)
+        *way = set_tsc(v, *offset);
+    else
+        *way = has_tsc_of_host(v) ? CLOCK_TSC_OF_HOST : CLOCK_TSC_BY_VALUE;
+    if (s->tsc_deadline == 0)
+        return 0;
+    return check(msrs_set(v->fd, MSR_TSC_DEADLINE, s->tsc_deadline), v, "the TSC deadline", err);
 }

@@ -6,6 +6,7 @@
 
 #include <linux/kvm.h>
 
+#include "machine/clock.h"
 #include "machine/msrs.h"
 #include "machine/vcpu.h"
 #include "vmstate/field.h"
@@ -34,11 +35,18 @@ struct vcpu_state {
 
 extern const struct state_desc vcpu_state_desc;
 
-/* The vCPU is parked; runs in the vCPU's own thread, or before it has one. [vcpu] */
+/* The vCPU is parked; runs in the vCPU's own thread, or before it has one. `state` is zeroed.
+ * [vcpu]
+ */
 int vcpu_state_save(struct vcpu *v, struct vcpu_state *state, struct err *err);
 /* `passed_ns` of the guest's time have gone by since the clock was saved. [vcpu] */
 int vcpu_state_load(struct vcpu *v, const struct vcpu_state *state, uint64_t passed_ns,
                     struct err *err);
 
-/* Where KVM lets it: a host that does not keeps the guest's TSC equal to its own. [vcpu] */
-void vcpu_state_set_tsc_offset(struct vcpu *v, uint64_t offset);
+/*
+ * The last step, when the clock runs: the TSC, where KVM keeps an offset for it (NULL: nothing is
+ * known of it), and only then the deadline, which is a value of that TSC. Tells in which way the
+ * TSC came about. [vcpu]
+ */
+int vcpu_state_load_time(struct vcpu *v, const struct vcpu_state *state, const uint64_t *tsc_offset,
+                         enum clock_tsc *way, struct err *err);

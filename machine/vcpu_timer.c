@@ -37,6 +37,15 @@ static bool is_armed(const struct kvm_lapic_state *lapic)
     return !(lvt & LVT_MASKED) && (lvt & LVT_MODE) != LVT_DEADLINE && get(lapic, LAPIC_INITIAL);
 }
 
+/* KVM gives 0 in the other modes, too: no call is needed to know that. */
+uint64_t vcpu_timer_deadline(struct vcpu *v, const struct kvm_lapic_state *lapic)
+{
+    uint64_t deadline = 0;
+    if ((get(lapic, LAPIC_LVT_TIMER) & LVT_MODE) == LVT_DEADLINE)
+        msrs_get(v->fd, MSR_TSC_DEADLINE, &deadline);
+    return deadline;
+}
+
 int vcpu_timer_begin(struct vcpu *v, struct vcpu_timer *t, struct err *err)
 {
     struct kvm_lapic_state lapic;
@@ -44,8 +53,7 @@ int vcpu_timer_begin(struct vcpu *v, struct vcpu_timer *t, struct err *err)
     if (rc < 0)
         return err_sys(err, -rc, "vCPU %u: KVM refuses to give its LAPIC", v->index);
     t->was_due = get(&lapic, LAPIC_CURRENT) == 0;
-    t->deadline = 0;
-    msrs_get(v->fd, MSR_TSC_DEADLINE, &t->deadline); /* a guest without it has 0 */
+    t->deadline = vcpu_timer_deadline(v, &lapic);
     return is_armed(&lapic) ? vcpu_flush(v, err) : 0;
 }
 

@@ -22,6 +22,9 @@ struct vcpu_timer {
     uint64_t deadline;
 };
 
+/* Of a timer that has one; else 0. [vcpu] */
+uint64_t vcpu_timer_deadline(struct vcpu *v, const struct kvm_lapic_state *lapic);
+
 /* Before anything else is read. [vcpu] */
 int vcpu_timer_begin(struct vcpu *v, struct vcpu_timer *t, struct err *err);
 

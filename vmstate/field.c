@@ -70,20 +70,33 @@ static int save_structs(const struct field *f, const void *object, struct buf *o
 
 static int save_numbers(const struct field *f, const void *object, struct buf *out)
 {
-    int rc = 0;
-    for (uint32_t i = 0, n = used_get(f, object); rc == 0 && i < n; i++)
-        rc = buf_append_le(out, element_get(f, object, i), kinds[f->kind].bytes);
-    return rc;
+    uint32_t n = used_get(f, object);
+    unsigned bytes = kinds[f->kind].bytes;
+    uint8_t *to = buf_reserve(out, (size_t)n * bytes);
+    if (!to)
+        return -1;
+    if (bytes == 1)
+        memcpy(to, (const uint8_t *)object + f->offset, n);
+    else
+        for (uint32_t i = 0; i < n; i++)
+            le_put(to + (size_t)i * bytes, element_get(f, object, i), bytes);
+    out->len += (size_t)n * bytes;
+    return 0;
 }
 
 static int save_field(const struct field *f, const void *object, struct buf *out)
 {
     size_t head = out->len;
-    int rc = buf_append_le(out, f->tag, 2) | buf_append_le(out, f->kind, 1) |
-             buf_append_le(out, 0, 1) | buf_append_le(out, 0, 4);
-    if (rc == 0 && f->kind == FIELD_KIND_STRUCT)
+    uint8_t *to = buf_reserve(out, FIELD_HEAD_BYTES);
+    int rc;
+    if (!to)
+        return -1;
+    le_put(to, f->tag, 2);
+    le_put(to + 2, f->kind, 2); /* and a 0 */
+    out->len += FIELD_HEAD_BYTES;
+    if (f->kind == FIELD_KIND_STRUCT)
         rc = save_fields(f->sub, (const uint8_t *)object + f->offset, out);
-    else if (rc == 0)
+    else
         rc = f->kind == FIELD_KIND_STRUCTS ? save_structs(f, object, out)
                                            : save_numbers(f, object, out);
     if (rc == 0)

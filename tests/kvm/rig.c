@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <linux/kvm.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -17,6 +18,7 @@
 #include <cmocka.h>
 
 #include "machine/state.h"
+#include "machine/vcpu.h"
 
 #define RIG_MEMORY (128ull << 20)
 
@@ -156,6 +158,33 @@ void rig_move(struct rig *r, const struct buf *state, enum clock_policy policy)
     r->machine = fresh;
 }
 
+struct tsc {
+    uint64_t offset;
+    int rc;
+};
+
+static void read_offset(struct vcpu *v, void *arg)
+{
+    struct tsc *tsc = arg;
+    struct kvm_device_attr attr = {
+        .group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET, .addr = (uintptr_t)&tsc->offset};
+    tsc->rc = kvm_ioctl(v->fd, KVM_GET_DEVICE_ATTR, &attr);
+}
+
+/* All vCPUs' TSCs are exactly equal, as far as KVM says so; the timer guest sees them run. */
+static void check_tscs(struct rig *r)
+{
+    struct tsc first = {0}, other;
+    for (unsigned i = 0; i < machine_cpus(r->machine); i++) {
+        struct tsc *tsc = i == 0 ? &first : &other;
+        vcpu_order_call(machine_vcpu(r->machine, i), read_offset, tsc);
+        vcpu_wait(machine_vcpu(r->machine, i));
+        assert_int_equal(tsc->rc, first.rc);
+        if (tsc->rc == 0)
+            assert_int_equal(tsc->offset, first.offset);
+    }
+}
+
 void rig_shuffle(struct rig *r, int cycles, enum clock_policy policy)
 {
     unsigned seed = 4711;
@@ -166,6 +195,7 @@ void rig_shuffle(struct rig *r, int cycles, enum clock_policy policy)
         rig_save(r, &bytes);
         rig_move(r, &bytes, policy);
         buf_fini(&bytes);
+        check_tscs(r);
         machine_resume(r->machine);
     }
 }
