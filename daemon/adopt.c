@@ -134,6 +134,9 @@ static void settle(struct tenant *t, int record)
         status->state == FERRY__WORKER_STATE__WORKER_ENDED && status->ending) {
         tenant_take_ending(t, status->ending);
         to = FERRY__VM_STATE__VM_STOPPED;
+    } else if (tenant_in(t, STATE_BIT(STARTING))) { /* no guest of it ever ran */
+        tenant_end(t, FERRY__END_KIND__END_START_FAILED, "ferryd ended while it was started");
+        to = FERRY__VM_STATE__VM_STOPPED;
     } else {
         tenant_end(t, FERRY__END_KIND__END_WORKER_DIED,
                    "the worker died while no ferryd was there");

@@ -71,7 +71,7 @@ static void prepare_process(const struct options *o)
 static int begin(struct worker *w, const struct options *o, Ferry__WorkerRequest *request,
                  struct fds *fds, struct err *err)
 {
-    struct err ignored;
+    struct err unheard;
     uint32_t id = request->id;
     if (request->body_case != FERRY__WORKER_REQUEST__BODY_START || !request->start->config)
         return err_set(err, EPROTO, "a worker begins with a hello and a start");
@@ -86,8 +86,10 @@ static int begin(struct worker *w, const struct options *o, Ferry__WorkerRequest
     }
     if (rc == 0)
         worker_status(w, &status, &storage);
-    int sent = worker_start_reply(o->fd, id, &status, rc < 0 ? err : NULL, rc < 0 ? &ignored : err);
-    return rc < 0 ? rc : sent;
+    int sent = worker_start_reply(o->fd, id, &status, rc < 0 ? err : NULL, &unheard);
+    if (rc == 0 && sent < 0) /* a ferryd that ends stops no guest, and the next one finds it */
+        log_warn("ferryd has not heard that the guest is started: %s", unheard.text);
+    return rc;
 }
 
 static int start(struct worker *w, const struct options *o, bool *paused, struct err *err)

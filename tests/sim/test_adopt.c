@@ -160,6 +160,27 @@ static void test_ends_while_away(void **state)
     sim_close(&c);
 }
 
+/* A start that ferryd's end cut off was no crash, and can be tried again. */
+static void test_term_during_a_start(void **state)
+{
+    struct peer_end c, other;
+    sim_connect(&sim, &c);
+    sim_connect(&sim, &other);
+    sim_send_start(&c, "web", "mute ");
+    sim_await_state(&sim, "web", FERRY__VM_STATE__VM_STARTING);
+    int pid = sim_pid(&other, "web");
+    sim_close(&c);
+    sim_close(&other);
+    sim_term(&sim);
+    kill(pid, SIGKILL); /* mute ones stay; a real one ends with its socket */
+    await_gone(pid);
+    sim_start(&sim);
+    sim_connect(&sim, &c);
+    expect_reason(&c, "web", FERRY__VM_STATE__VM_STOPPED, "ferryd ended while it was started");
+    assert_int_equal(SIM_DO(&c, REMOVE, "web"), 0);
+    sim_close(&c);
+}
+
 /* A worker that hangs is given up, and the others are found in the same time. */
 static void test_hung_and_mute_workers(void **state)
 {
@@ -358,11 +379,12 @@ static void test_bad_arguments(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_guests_run_on),         cmocka_unit_test(test_term_leaves_guests),
-        cmocka_unit_test(test_ends_while_away),       cmocka_unit_test(test_hung_and_mute_workers),
-        cmocka_unit_test(test_state_file_lies),       cmocka_unit_test(test_damaged_definition),
-        cmocka_unit_test(test_torn_events),           cmocka_unit_test(test_leftovers_are_removed),
-        cmocka_unit_test(test_second_daemon_refused), cmocka_unit_test(test_bad_arguments),
+        cmocka_unit_test(test_term_during_a_start),   cmocka_unit_test(test_guests_run_on),
+        cmocka_unit_test(test_term_leaves_guests),    cmocka_unit_test(test_ends_while_away),
+        cmocka_unit_test(test_hung_and_mute_workers), cmocka_unit_test(test_state_file_lies),
+        cmocka_unit_test(test_damaged_definition),    cmocka_unit_test(test_torn_events),
+        cmocka_unit_test(test_leftovers_are_removed), cmocka_unit_test(test_second_daemon_refused),
+        cmocka_unit_test(test_bad_arguments),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
