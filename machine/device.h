@@ -101,4 +101,7 @@ struct device_type {
     /* The machine's reset line, while quiesced: registers as a reset leaves them; what a battery
      * keeps, stays. resume follows. May be NULL. */
     void (*reset)(void *dev);
+    /* After a load, while quiesced: the time since it was saved has not passed for the guest. For a
+     * device that follows the host's wall clock; may be NULL. */
+    void (*freeze)(void *dev);
 };

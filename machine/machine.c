@@ -186,13 +186,22 @@ static int make_memory(struct machine *m, const struct machine_config *config, s
                  : mem_init(&m->mem, config->memory_bytes, err);
 }
 
+static int take_state(struct machine *m, struct span state, enum clock_policy clock,
+                      struct machine_loaded *loaded, struct err *err)
+{
+    int rc = state_load(m, state, clock, loaded, err);
+    if (rc == 0 && clock == CLOCK_FREEZE)
+        devices_freeze(&m->devices);
+    return rc;
+}
+
 /* What the machine does first: the kernel's entry, or where a saved one stood. */
 static int give_life(struct machine *m, const struct machine_config *config, struct err *err)
 {
     const struct machine_saved *saved = config->saved;
     if (!saved)
         return config->empty ? 0 : load_kernel(m, config, err);
-    int rc = state_load(m, saved->state, saved->clock, saved->loaded, err);
+    int rc = take_state(m, saved->state, saved->clock, saved->loaded, err);
     if (rc == 0 && config->generation)
         vmgenid_renew(devices_find(&m->devices, vmgenid_type.name), config->generation);
     return rc;
@@ -297,7 +306,9 @@ struct machine *machine_new(const struct machine_config *config, const struct ma
 
 int machine_load(struct machine *m, struct span state, enum clock_policy clock, struct err *err)
 {
-    int rc = state_load(m, state, clock, NULL, err);
+    int rc = take_state(m, state, clock, NULL, err);
+    if (rc == 0)
+        rc = find_msrs(m, err);
     if (rc == 0)
         read_clock(m);
     return rc;

@@ -112,6 +112,13 @@ void devices_reset(struct devices *d)
             d->types[i]->reset(d->slots[i]);
 }
 
+void devices_freeze(struct devices *d)
+{
+    for (unsigned i = 0; i < d->count; i++)
+        if (d->types[i]->freeze)
+            d->types[i]->freeze(d->slots[i]);
+}
+
 int devices_sections(struct devices *d, struct section_set *set, struct err *err)
 {
     int rc = 0;

@@ -511,6 +511,24 @@ static void rtc_reset(void *dev)
     pthread_mutex_unlock(&r->lock);
 }
 
+/* It goes on from the moment up to which it was looked at, by a wall clock that lags from now on.
+ */
+static void rtc_freeze(void *dev)
+{
+    struct rtc *r = dev;
+    pthread_mutex_lock(&r->lock);
+    uint64_t wall = r->wall_ns();
+    __int128 passed = (__int128)wall + r->phase_ns - r->since_ns;
+    __int128 ahead = (__int128)r->offset_s * (int64_t)SECOND_NS + r->phase_ns - passed;
+    __int128 offset = ahead / (int64_t)SECOND_NS - (ahead % (int64_t)SECOND_NS < 0);
+    if (offset <= OFFSET_MAX_S && offset >= -OFFSET_MAX_S) {
+        r->offset_s = (int64_t)offset;
+        r->phase_ns = (uint32_t)(ahead - offset * (int64_t)SECOND_NS);
+        r->since_ns = wall + r->phase_ns;
+    }
+    pthread_mutex_unlock(&r->lock);
+}
+
 static int rtc_post_load(void *object, struct err *err)
 {
     struct rtc *r = object;
@@ -547,4 +565,5 @@ const struct device_type rtc_type = {
     .quiesce = rtc_quiesce,
     .resume = rtc_resume,
     .reset = rtc_reset,
+    .freeze = rtc_freeze,
 };

@@ -395,6 +395,57 @@ static void test_reset(void **state)
     assert_int_equal(get(r, 4), 0x03);
 }
 
+/* The registers at a moment between two updates, and the nanoseconds to the next one. */
+static uint64_t next_update(struct rig *r)
+{
+    uint8_t second = get(r, 0);
+    uint64_t waited = 0;
+    for (; get(r, 0) == second; waited += SECOND / 1000)
+        rig_advance(r, SECOND / 1000);
+    return waited;
+}
+
+/* Loaded days later, in the middle of another second: the guest's clock has not moved, and the next
+ * second comes as late as it would have. With its clock advanced it is right at once. */
+static void test_frozen(void **state)
+{
+    static const uint64_t passed[] = {0, 1, 250000000, SECOND, 3 * 86400 * SECOND + 700000000};
+    struct rig *r = *state;
+    put(r, 4, 0x03); /* not the host's hour */
+    rig_advance(r, 300000000);
+    for (unsigned i = 0; i < sizeof(passed) / sizeof(passed[0]); i++) {
+        struct err err = {0};
+        struct buf saved;
+        struct rig *other;
+        uint8_t hour = get(r, 4), minute = get(r, 2), second = get(r, 0), day = get(r, 7);
+        uint64_t wall = rig_wall_now, clock = rig_clock_now;
+        devices_quiesce(&r->devices);
+        buf_init(&saved, 65536);
+        assert_int_equal(devices_save(&r->devices, &saved, &err), 0);
+        other = rig_new();
+        rig_wall_now = wall + passed[i];
+        devices_quiesce(&other->devices);
+        struct span in = {.at = saved.data, .left = saved.len};
+        assert_int_equal(devices_load(&other->devices, in, NULL, &err), 0);
+        devices_freeze(&other->devices);
+        devices_resume(&other->devices);
+        assert_int_equal(get(other, 4), hour);
+        assert_int_equal(get(other, 2), minute);
+        assert_int_equal(get(other, 0), second);
+        assert_int_equal(get(other, 7), day);
+        uint64_t theirs = next_update(other);
+        rig_wall_now = wall;
+        rig_clock_now = clock;
+        devices_resume(&r->devices);
+        uint64_t ours = next_update(r);
+        assert_int_equal(theirs / (SECOND / 100), ours / (SECOND / 100));
+        buf_fini(&saved);
+        rig_wall_now = wall;
+        rig_free(other);
+        rig_wall_now = wall + SECOND;
+    }
+}
+
 int main(void)
 {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, rig_teardown)
@@ -414,6 +465,7 @@ int main(void)
         T(test_moves),
         T(test_nvram),
         T(test_reset),
+        T(test_frozen),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
