@@ -36,6 +36,8 @@ static int wait_news(struct exchange *x, int also_fd, int timeout_ms, Ferry__Rep
         *reply = steal_ptr(&got);
         return 1;
     }
+    if (got->body_case != FERRY__REPLY__BODY_PROGRESS && x->act->part)
+        return x->act->part(x->act->ctx, got, err);
     if (got->body_case != FERRY__REPLY__BODY_PROGRESS)
         return err_set(err, EPROTO, "ferryd answered in parts where one was asked");
     progress_update(&x->progress, got->progress);

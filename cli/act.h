@@ -13,6 +13,9 @@ struct act {
     const char *name;   /* of the VM or snapshot that it is done to */
     const char *undone; /* how things are when it is cancelled; NULL: 'vmctl show NAME' tells */
     bool gone;          /* there is nothing to describe afterwards */
+    /* NULL, or what takes the replies that come in parts before the last; `ctx` is theirs. */
+    int (*part)(void *ctx, const Ferry__Reply *reply, struct err *err);
+    void *ctx;
 };
 
 /* The last reply, which is no refusal, with that body (FERRY__REPLY__BODY__NOT_SET: any). */

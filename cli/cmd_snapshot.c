@@ -1,4 +1,4 @@
-/* vmctl snapshot create, untrack, list, show, verify, rm; vmctl restore. */
+/* vmctl snapshot create, untrack, list, show, verify; vmctl restore. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -109,17 +109,9 @@ int cmd_snapshot_show(const struct args *args, struct err *err)
                       : snapshot_print_detail(stdout, reply->snapshot, err);
 }
 
-/* For what is only done: nothing is printed, or with --json that it was done. */
-static int run_silent(const struct act *act, const struct args *args, Ferry__Request *request,
-                      const char *done, struct err *err)
-{
-    CLEAN(client_clean_reply) Ferry__Reply *reply = NULL;
-    int rc = act_ask(act, args->run, request, FERRY__REPLY__BODY__NOT_SET, &reply, err);
-    return rc < 0 || !args->json ? rc : act_report_done(act->name, done, err);
-}
-
 int cmd_snapshot_verify(const struct args *args, struct err *err)
 {
+    CLEAN(client_clean_reply) Ferry__Reply *reply = NULL;
     Ferry__Request request = FERRY__REQUEST__INIT;
     Ferry__SnapshotVerifyRequest body = FERRY__SNAPSHOT_VERIFY_REQUEST__INIT;
     const struct act act = {.doing = "verifying",
@@ -128,20 +120,8 @@ int cmd_snapshot_verify(const struct args *args, struct err *err)
     body.name = (char *)args->words[0];
     request.body_case = FERRY__REQUEST__BODY_SNAPSHOT_VERIFY;
     request.snapshot_verify = &body;
-    return run_silent(&act, args, &request, "verified", err);
-}
-
-int cmd_snapshot_remove(const struct args *args, struct err *err)
-{
-    Ferry__Request request = FERRY__REQUEST__INIT;
-    Ferry__SnapshotRemoveRequest body = FERRY__SNAPSHOT_REMOVE_REQUEST__INIT;
-    const struct act act = {.doing = "removing",
-                            .name = args->words[0],
-                            .undone = "'vmctl snapshot list' tells whether it is still there"};
-    body.name = (char *)args->words[0];
-    request.body_case = FERRY__REQUEST__BODY_SNAPSHOT_REMOVE;
-    request.snapshot_remove = &body;
-    return run_silent(&act, args, &request, "removed", err);
+    int rc = act_ask(&act, args->run, &request, FERRY__REPLY__BODY__NOT_SET, &reply, err);
+    return rc < 0 || !args->json ? rc : act_report_done(act.name, "verified", err);
 }
 
 static int json_restored(const Ferry__RestoreReply *restored, struct err *err)

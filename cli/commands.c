@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/name.h"
+#include "proto/utf8.h"
 
 #define RUN_DEFAULT "/run/ferry"
 
@@ -81,6 +82,28 @@ static const struct option create_options[] = {
      "Compress its memory, for keeping it: it takes longer to make and to start from."},
     {"stop", NULL, OPTION_FLAG, OPTION_BOOL(stop), .help =
      "End the guest where the snapshot stands, instead of letting it run on."},
+    {NULL},
+};
+
+static const struct option snapshot_rm_options[] = {
+    {"with-children", NULL, OPTION_FLAG, OPTION_BOOL(with_children), .help =
+     "Also all snapshots that stand on it, and print what went."},
+    {NULL},
+};
+
+static const struct option prune_options[] = {
+    {"keep", "N", OPTION_NUMBER, OPTION_U64(keep_newest), 1, 65536, .help =
+     "How many of each VM stay: the newest."},
+    {"older", "TIME", OPTION_TIME, OPTION_U64(older_ms), 1, 3153600000000, .help =
+     "Only what is older goes, as 12h or 7d."},
+    {"dry-run", NULL, OPTION_FLAG, OPTION_BOOL(dry_run), .help =
+     "Only tell what would go."},
+    {NULL},
+};
+
+static const struct option export_options[] = {
+    {"alone", NULL, OPTION_FLAG, OPTION_BOOL(alone), .help =
+     "Only the snapshot itself, without what it stands on: who imports it must have its parent."},
     {NULL},
 };
 
@@ -188,9 +211,24 @@ const struct command commands[] = {
     {"snapshot verify", {SNAPSHOT}, NULL, cmd_snapshot_verify,
      "read a snapshot and check every byte",
      "Fails with the file and the offset of the first damage."},
-    {"snapshot rm", {SNAPSHOT}, NULL, cmd_snapshot_remove,
+    {"snapshot rm", {SNAPSHOT}, snapshot_rm_options, cmd_snapshot_remove,
      "remove a snapshot",
      "Refused while another snapshot needs it."},
+    {"snapshot prune", {{"NAME", WORD_VM, .optional = true}}, prune_options, cmd_snapshot_prune,
+     "remove old snapshots, of all VMs or of one",
+     "Needs --keep or --older; with both only goes what both let go. What another snapshot needs that "
+     "stays, or cannot be read, stays too. Prints what went, and what stays and why."},
+    {"snapshot export", {SNAPSHOT, {"FILE", WORD_FILE}}, export_options, cmd_snapshot_export,
+     "write a snapshot, with all that it stands on, into one file",
+     "FILE is a new file, '-' for standard output, or a URL: https://, http:// or s3://bucket/key. It is "
+     "there when it is whole, and else nothing is. 'snapshot import' reads it, on any host. vmctl writes "
+     "it, not ferryd: with the rights and the credentials of whoever runs it."},
+    {"snapshot import", {{"FILE", WORD_FILE}, {"SNAP", WORD_NEW_NAME, .optional = true}}, NULL,
+     cmd_snapshot_import,
+     "read such a file into the catalogue",
+     "FILE is a file, '-' for standard input, or a URL as of 'snapshot export'. A download that breaks "
+     "goes on where it was. Every byte is verified before anything of it is in the catalogue. SNAP is what the snapshot is called then; without it as it was. What it stands on and "
+     "is in the catalogue already is not written again."},
     {"restore", {SNAPSHOT}, restore_options, cmd_restore,
      "start VMs from a snapshot",
      "They go on where it was taken. Ends when they do, or, with --paused, when they are about to. "
@@ -225,12 +263,14 @@ const struct command commands[] = {
 };
 // clang-format on
 
-static int check_word(const struct word *word, const char *text, struct err *err)
+static int check_word(const char *name, const struct word *word, const char *text, struct err *err)
 {
     char what[96];
     snprintf(what, sizeof(what), "'%.80s'", text);
     if (word->kind == WORD_VM || word->kind == WORD_SNAPSHOT || word->kind == WORD_NEW_NAME)
         return name_check(text, what, err);
+    if (word->kind == WORD_FILE && (!*text || !utf8_valid(text)))
+        return err_set(err, EINVAL, "'%s' needs a %s, which is clean text", name, word->name);
     if (word->kind == WORD_CHOICE && !option_is_choice(word->choices, text))
         return err_set(err, EINVAL, "%s is none of: %s", what, word->choices);
     return 0;
@@ -242,7 +282,7 @@ static int check_words(const struct command *command, const struct args *args, s
         const struct word *word = &command->words[i];
         if (!args->words[i] && !word->optional)
             return err_set(err, EINVAL, "'%s' needs a %s", command->name, word->name);
-        if (args->words[i] && check_word(word, args->words[i], err) < 0)
+        if (args->words[i] && check_word(command->name, word, args->words[i], err) < 0)
             return -EINVAL;
     }
     return 0;

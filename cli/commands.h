@@ -12,6 +12,7 @@ enum word_kind {
     WORD_VM,       /* a VM's name; completed by asking ferryd */
     WORD_SNAPSHOT, /* a snapshot's, likewise */
     WORD_NEW_NAME, /* of what is not there yet */
+    WORD_FILE,     /* a file, '-' or a URL */
     WORD_COMMAND,  /* the first word of one of this table */
     WORD_SECOND,   /* the second, behind a WORD_COMMAND */
     WORD_PEER,     /* another host's ferryd: HOST or HOST:PORT */
@@ -93,6 +94,9 @@ int cmd_snapshot_list(const struct args *args, struct err *err);
 int cmd_snapshot_show(const struct args *args, struct err *err);
 int cmd_snapshot_verify(const struct args *args, struct err *err);
 int cmd_snapshot_remove(const struct args *args, struct err *err);
+int cmd_snapshot_prune(const struct args *args, struct err *err);
+int cmd_snapshot_export(const struct args *args, struct err *err);
+int cmd_snapshot_import(const struct args *args, struct err *err);
 int cmd_migrate(const struct args *args, struct err *err);
 int cmd_migration_show(const struct args *args, struct err *err);
 int cmd_migration_cancel(const struct args *args, struct err *err);

@@ -109,6 +109,8 @@ static void print_bash_word(FILE *out, const struct word *word)
                 lister);
     } else if (word->kind == WORD_CHOICE) {
         fprintf(out, "choices='%s'", word->choices);
+    } else if (word->kind == WORD_FILE) {
+        fputs("mapfile -t COMPREPLY < <(compgen -f -- \"$cur\"); return", out);
     } else if (word->kind == WORD_COMMAND) {
         fputs("choices='", out);
         completion_print_firsts(out);

@@ -61,6 +61,11 @@ static void print_word(FILE *out, const struct command *c, unsigned i)
         print_seconds(out, c->name, at);
     if (word->kind == WORD_SECOND || word->kind == WORD_NEW_NAME || word->kind == WORD_PEER)
         return;
+    if (word->kind == WORD_FILE) {
+        print_at(out, at, c->name, NULL);
+        fputs("'(__fish_complete_path)'\n", out);
+        return;
+    }
     print_at(out, at, c->name, NULL);
     if (lister) {
         fprintf(out, "'(__vmctl_names %s)'", lister);

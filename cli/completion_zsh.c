@@ -43,6 +43,7 @@ static void print_word(FILE *out, const struct word *word, unsigned number)
         fprintf(out, "(%s)", word->choices);
     else
         fputs(word->kind == WORD_COMMAND  ? "_vmctl_commands"
+              : word->kind == WORD_FILE   ? "_files"
               : word->kind == WORD_SECOND ? "_vmctl_seconds"
                                           : " ",
               out);

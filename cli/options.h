@@ -21,8 +21,9 @@ struct args {
     bool json, help, version;
     const char *words[ARGS_WORDS_MAX]; /* the arguments, in order; NULL behind the last */
     const char *kernel, *initrd, *cmdline, *cpu, *name, *clock, *parent, *on_stall;
-    uint64_t memory_bytes, cpus, timeout_ms, count, downtime_ms, bandwidth;
+    uint64_t memory_bytes, cpus, timeout_ms, count, downtime_ms, bandwidth, keep_newest, older_ms;
     bool paused, follow, log, names, stop, full, track, last, pack, check, detach, keep, discard;
+    bool with_children, dry_run, alone;
 };
 
 enum option_kind {

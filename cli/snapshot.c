@@ -124,6 +124,15 @@ int snapshot_print_made(FILE *out, const Ferry__SnapshotDetail *s)
     return 0;
 }
 
+int snapshot_print_imported(FILE *out, const Ferry__SnapshotDetail *s)
+{
+    char disk[32];
+    stats_format("disk_bytes", s->summary->disk_bytes, disk, sizeof(disk));
+    text_print_line(out, s->summary->name);
+    fprintf(out, ": verified, %s on disk\n", disk);
+    return 0;
+}
+
 static void json_summary(struct json *j, const Ferry__SnapshotSummary *s)
 {
     json_string(j, "name", s->name);

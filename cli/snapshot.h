@@ -16,3 +16,6 @@ int snapshot_json_detail(FILE *out, const Ferry__SnapshotDetail *s, struct err *
 /* A capture that has just ended: one line, which says what it cost. */
 int snapshot_print_made(FILE *out, const Ferry__SnapshotDetail *s);
 int snapshot_json_made(FILE *out, const Ferry__SnapshotDetail *s, struct err *err);
+
+/* One that has just come, likewise. */
+int snapshot_print_imported(FILE *out, const Ferry__SnapshotDetail *s);

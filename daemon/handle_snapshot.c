@@ -1,12 +1,8 @@
-/* snapshot list, show, verify, rm: of the catalogue, without any guest. */
-#include <stdio.h>
-
+/* snapshot list, show, verify: looking at the catalogue, without any guest. */
 #include "base/cleanup.h"
 #include "daemon/handlers.h"
-#include "daemon/snapshot_notice.h"
 #include "daemon/snapshot_reply.h"
 #include "daemon/snapshot_task.h"
-#include "snapshot/manifest.h"
 #include "snapshot/verify.h"
 
 static int run_list(struct snapshot_task *t, struct err *err)
@@ -32,35 +28,13 @@ static int run_verify(struct snapshot_task *t, struct err *err)
 {
     struct verify_result result;
     const struct verify_watch watch = {.progress = on_verified, .ctx = t};
-    CLEAN(clean_fd) int dirfd = catalogue_open(&t->catalogue, t->name, err);
+    CLEAN(clean_fd) int dirfd = catalogue_open_own(&t->catalogue, t->name, err);
     return dirfd < 0 ? dirfd : verify_snapshot(dirfd, &watch, &result, err);
-}
-
-/* What it was is told of one whose manifest can be read. */
-static int run_remove(struct snapshot_task *t, struct err *err)
-{
-    struct err ignored;
-    CLEAN(clean_fd) int dirfd = catalogue_open(&t->catalogue, t->name, err);
-    if (dirfd >= 0)
-        t->manifest = manifest_read(dirfd, &ignored);
-    return dirfd < 0 ? dirfd : catalogue_rm(&t->catalogue, t->name, false, err);
-}
-
-static void on_removed(struct snapshot_task *t)
-{
-    struct snapshot_ref gone = {.name = ""};
-    if (t->err.code)
-        return;
-    snprintf(gone.name, sizeof(gone.name), "%s", t->name);
-    if (t->manifest)
-        manifest_uuid(&t->manifest->uuid, &gone.uuid);
-    snapshot_notice_removed(t->daemon, t->manifest ? t->manifest->config->name : "", &gone);
 }
 
 static const struct snapshot_work list_work = {.run = run_list, .reply = snapshot_reply_list};
 static const struct snapshot_work show_work = {.run = snapshot_task_load, .reply = reply_show};
 static const struct snapshot_work verify_work = {.run = run_verify};
-static const struct snapshot_work remove_work = {.run = run_remove, .ended = on_removed};
 
 static int start(struct request *rq, const char *name, const struct snapshot_work *work,
                  struct err *err)
@@ -82,9 +56,4 @@ int handle_snapshot_show(struct request *rq, struct err *err)
 int handle_snapshot_verify(struct request *rq, struct err *err)
 {
     return start(rq, rq->message->snapshot_verify->name, &verify_work, err);
-}
-
-int handle_snapshot_remove(struct request *rq, struct err *err)
-{
-    return start(rq, rq->message->snapshot_remove->name, &remove_work, err);
 }

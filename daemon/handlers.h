@@ -37,7 +37,15 @@ int handle_snapshot_untrack(struct request *rq, struct err *err);
 int handle_snapshot_list(struct request *rq, struct err *err);
 int handle_snapshot_show(struct request *rq, struct err *err);
 int handle_snapshot_verify(struct request *rq, struct err *err);
+
+/* handle_snapshot_remove.c */
 int handle_snapshot_remove(struct request *rq, struct err *err);
+int handle_snapshot_prune(struct request *rq, struct err *err);
+
+/* handle_transfer.c */
+int handle_snapshot_export(struct request *rq, struct err *err);
+int handle_snapshot_import(struct request *rq, struct err *err);
+int handle_snapshot_import_data(struct request *rq, struct err *err);
 
 /* handle_migrate.c */
 int handle_migrate(struct request *rq, struct err *err);

@@ -20,11 +20,11 @@
 #include "daemon/adopt.h"
 #include "daemon/doubt.h"
 #include "daemon/handle_events.h"
+#include "daemon/leftovers.h"
 #include "daemon/listener.h"
 #include "daemon/notify.h"
 #include "daemon/server.h"
 #include "daemon/tenant.h"
-#include "snapshot/catalogue.h"
 
 #define EXIT_USAGE 2
 
@@ -245,18 +245,6 @@ static int serve(struct program *p, struct err *err)
     return rc < 0 ? rc : p->failed ? -EIO : 0;
 }
 
-/* What a ferryd that died left half written; a snapshot that a worker still writes stays. */
-static void clean_snapshots(struct daemon *d)
-{
-    struct catalogue c = {.fd = d->root.snapshots_fd, .io = &fileio_system};
-    struct err err = {0};
-    unsigned removed = 0, busy = 0;
-    if (catalogue_clean(&c, &removed, &busy, &err) < 0)
-        log_warn("%s", err.text);
-    if (removed)
-        log_info("removed %u unfinished snapshot%s", removed, removed == 1 ? "" : "s");
-}
-
 static int run(struct program *p, struct err *err)
 {
     struct daemon *d = &p->daemon;
@@ -276,7 +264,7 @@ static int run(struct program *p, struct err *err)
         d->events.added = handle_events_added;
         d->events.ctx = d;
         uv_loop_init(&d->loop);
-        clean_snapshots(d);
+        leftovers_clean(&d->root);
         rc = serve(p, err);
         uv_run(&d->loop, UV_RUN_DEFAULT); /* what is closing */
         uv_loop_close(&d->loop);

@@ -50,6 +50,8 @@ static void on_news(void *ctx)
     struct snapshot_task *t = ctx;
     Ferry__Progress progress = FERRY__PROGRESS__INIT;
     Ferry__Reply reply = FERRY__REPLY__INIT;
+    if (t->work->news)
+        t->work->news(t);
     pthread_mutex_lock(&t->lock);
     progress.stage = (char *)(uintptr_t)t->progress.stage;
     progress.done_bytes = t->progress.done_bytes;
@@ -124,7 +126,8 @@ int snapshot_task_load(struct snapshot_task *t, struct err *err)
         return dirfd;
     manifest_free(t->manifest);
     t->manifest = manifest_read(dirfd, err);
-    return t->manifest ? catalogue_list(&t->catalogue, &t->list, err) : -err->code;
+    int rc = t->manifest ? catalogue_list(&t->catalogue, &t->list, err) : -err->code;
+    return rc < 0 ? rc : catalogue_refuse_copy(catalogue_find(&t->list, t->name), err);
 }
 
 void snapshot_task_tell(struct snapshot_task *t, const struct snapshot_progress *progress)

@@ -24,6 +24,7 @@ struct snapshot_task;
 /* What may be NULL is marked. */
 struct snapshot_work {
     int (*run)(struct snapshot_task *t, struct err *err); /* [job] */
+    void (*news)(struct snapshot_task *t);                /* [loop] NULL; after task_tell */
     void (*ended)(struct snapshot_task *t);               /* [loop] NULL; err.code tells how */
     void (*reply)(struct snapshot_task *t);  /* [loop] NULL: the reply is empty; ends the request */
     void (*cancel)(struct snapshot_task *t); /* [loop] NULL; locked: has `run` end early */

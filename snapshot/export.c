@@ -18,6 +18,7 @@
 
 struct exporter {
     const struct export_sink *sink; /* borrowed */
+    const char *name;               /* borrowed; of the last one */
     struct pack_stream stream;
     uint8_t *data; /* owned; TRANSFER_DATA_MAX */
     uint64_t done, total;
@@ -114,18 +115,21 @@ static int put_file(struct exporter *e, int dirfd, const Ferry__SnapshotManifest
     return rc;
 }
 
+/* It leaves under `name`: it may have been renamed since its manifest was written. */
 static int put_snapshot(struct exporter *e, int dirfd, const Ferry__SnapshotManifest *m,
-                        struct err *err)
+                        const char *name, struct err *err)
 {
+    Ferry__SnapshotManifest named = *m;
     struct buf bytes;
+    named.name = (char *)(uintptr_t)name;
     buf_init(&bytes, MANIFEST_HEAD_BYTES + MANIFEST_BODY_MAX);
-    int rc = manifest_pack(m, &bytes, err);
+    int rc = manifest_pack(&named, &bytes, err);
     if (rc == 0)
         rc = put_record(e, TRANSFER_SNAPSHOT, 0, bytes.data, bytes.len, err);
     buf_fini(&bytes);
     for (size_t i = 0; rc == 0 && i < m->n_files; i++)
         rc = put_file(e, dirfd, m, m->files[i], err);
-    return rc < 0 ? err_wrap(err, "snapshot '%s'", m->name) : 0;
+    return rc < 0 ? err_wrap(err, "snapshot '%s'", name) : 0;
 }
 
 static int put_all(struct exporter *e, const int *dirfds, Ferry__SnapshotManifest **manifests,
@@ -136,7 +140,8 @@ static int put_all(struct exporter *e, const int *dirfds, Ferry__SnapshotManifes
     le_put(head + 4, TRANSFER_VERSION, 4);
     int rc = e->sink->write(e->sink->ctx, head, sizeof(head), err);
     for (unsigned i = 0; rc == 0 && i < count; i++)
-        rc = put_snapshot(e, dirfds[i], manifests[i], err);
+        rc = put_snapshot(e, dirfds[i], manifests[i], i + 1 == count ? e->name : manifests[i]->name,
+                          err);
     if (rc == 0)
         rc = put_record(e, TRANSFER_END, count, "", 0, err);
     return rc < 0 ? rc : push(e, "", 0, true, err);
@@ -164,7 +169,7 @@ int export_snapshot(const struct catalogue *c, const char *name,
                     const struct export_options *options, const struct export_sink *sink,
                     struct err *err)
 {
-    struct exporter e = {.sink = sink};
+    struct exporter e = {.sink = sink, .name = name};
     int fds[SNAPSHOT_CHAIN_MAX];
     int n = catalogue_open_chain(c, name, fds, SNAPSHOT_CHAIN_MAX, err);
     if (n < 0)

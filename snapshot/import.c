@@ -12,7 +12,6 @@
 #include "base/crc32c.h"
 #include "base/le.h"
 #include "snapshot/transfer.h"
-#include "snapshot/verify.h"
 
 #define RECORD_MAX (TRANSFER_RECORD_BYTES + MANIFEST_HEAD_BYTES + MANIFEST_BODY_MAX)
 
@@ -302,7 +301,7 @@ static int prepare_item(struct import *im, unsigned i, char name[NAME_MAX_CHARS 
     Ferry__SnapshotManifest renamed = *item->manifest;
     renamed.name = name;
     rc = manifest_write(im->catalogue->io, item->dirfd, &renamed, err);
-    return rc < 0 ? rc : verify_snapshot(item->dirfd, NULL, &result, err);
+    return rc < 0 ? rc : verify_snapshot(item->dirfd, im->watch, &result, err);
 }
 
 static int publish_item(struct import *im, unsigned i, const char *name, struct err *err)
@@ -319,7 +318,7 @@ static void withdraw(struct import *im, char names[][NAME_MAX_CHARS + 1])
     struct err unused;
     for (unsigned i = im->count; i-- > 0;)
         if (im->items[i].published)
-            (void)catalogue_rm(im->catalogue, names[i], false, &unused);
+            (void)catalogue_rm(im->catalogue, names[i], false, NULL, &unused);
 }
 
 static int check_complete(const struct import *im, struct err *err)
@@ -346,6 +345,8 @@ int import_finish(struct import *im, char *name, struct err *err)
         return err_set(err, ENOMEM, "no memory to import with");
     for (unsigned i = 0; rc == 0 && i < im->count; i++)
         rc = prepare_item(im, i, names[i], err);
+    if (rc == 0 && im->commit)
+        rc = im->commit(im->ctx, err);
     for (unsigned i = 0; rc == 0 && i < im->count; i++)
         rc = publish_item(im, i, names[i], err);
     if (rc < 0)

@@ -20,6 +20,7 @@
 #include "base/name.h"
 #include "snapshot/catalogue.h"
 #include "snapshot/manifest.h"
+#include "snapshot/verify.h"
 #include "vmstate/pack.h"
 
 struct import_item {
@@ -31,8 +32,11 @@ struct import_item {
 
 struct import {
     const struct catalogue *catalogue; /* borrowed */
-    char name[NAME_MAX_CHARS + 1];     /* of the last one; empty to leave it */
-    uint64_t max_bytes, bytes;         /* of data; 0 for no bound */
+    const struct verify_watch *watch;  /* borrowed; of the verification at the end, or NULL */
+    int (*commit)(void *ctx, struct err *err); /* before the first name is given; may be NULL */
+    void *ctx;                                 /* borrowed; its */
+    char name[NAME_MAX_CHARS + 1];             /* of the last one; empty to leave it */
+    uint64_t max_bytes, bytes;                 /* of data; 0 for no bound */
     struct unpack_stream stream;
     struct buf head, record;   /* not yet a whole head, a whole record */
     struct import_item *items; /* owned; SNAPSHOT_CHAIN_MAX */

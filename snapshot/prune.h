@@ -16,9 +16,23 @@ struct prune_rule {
     const char *vm_name; /* borrowed */
 };
 
+enum prune_why {
+    PRUNE_GOES,
+    PRUNE_OTHER_VM, /* the rule is not about it */
+    PRUNE_DAMAGED,  /* nobody knows when it was taken, or who needs it */
+    PRUNE_NEWEST,   /* one of the newest of its VM */
+    PRUNE_YOUNG,
+    PRUNE_NEEDED, /* by one that stays */
+};
+
+struct prune_verdict {
+    enum prune_why why;
+    size_t by; /* of PRUNE_NEEDED: who stands on it */
+};
+
 /*
- * Fills `order` (room for list->count) with indices of entries in an order in which each may be
- * removed: children before parents. Never a parent of one that stays, never one that cannot be
- * read, because nobody knows when it was taken or who needs it. Returns how many.
+ * Fills `verdicts` and `order` (room for list->count each); `order` gets indices of entries in an
+ * order in which each may be removed: children before parents. Returns how many go, or -ENOMEM.
  */
-size_t prune_plan(const struct catalogue_list *list, const struct prune_rule *rule, size_t *order);
+ssize_t prune_plan(const struct catalogue_list *list, const struct prune_rule *rule,
+                   struct prune_verdict *verdicts, size_t *order, struct err *err);

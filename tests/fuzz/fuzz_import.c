@@ -98,7 +98,7 @@ static void check_catalogue(const struct catalogue *c)
         __builtin_trap();
     for (size_t i = 0; i < list.count; i++)
         if (list.entries[i].problem ||
-            (catalogue_rm(c, list.entries[i].name, true, &err) < 0 && err.code != ENOENT))
+            (catalogue_rm(c, list.entries[i].name, true, NULL, &err) < 0 && err.code != ENOENT))
             __builtin_trap(); /* not there: it went with its parent */
     catalogue_list_fini(&list);
     DIR *d = opendir(root);

@@ -115,9 +115,11 @@ static void bash_completes(void **state)
     expect_bash(fake.run, "completion \"\"", "bash zsh fish man\n");
     expect_bash(fake.run, "help ver", "version\n");
     expect_bash(fake.run, "sn", "snapshot\n");
-    expect_bash(fake.run, "snapshot \"\"", "create untrack list show verify rm\n");
+    expect_bash(fake.run, "snapshot \"\"",
+                "create untrack list show verify rm prune export import\n");
     expect_bash(fake.run, "--json snapshot --json c", "create\n");
-    expect_bash(fake.run, "help snapshot \"\"", "create untrack list show verify rm\n");
+    expect_bash(fake.run, "help snapshot \"\"",
+                "create untrack list show verify rm prune export import\n");
     expect_bash(fake.run, "help list \"\"", "\n");
     expect_bash(fake.run, "snapshot create \"\"", "web-1 db\n");
     expect_bash(fake.run, "snapshot create web-1 \"\"", "\n");

@@ -57,6 +57,11 @@ static const struct line good[] = {
     {{"snap", "sh", "base"}, "snapshot show"},
     {{"snap", "--run=x", "ver", "base"}, "snapshot verify"},
     {{"snapshot", "rm", "base"}, "snapshot rm"},
+    {{"snapshot", "rm", "--with-children", "base"}, "snapshot rm"},
+    {{"snapshot", "prune", "--keep=3"}, "snapshot prune"},
+    {{"snap", "exp", "base", "-", "--alone"}, "snapshot export"},
+    {{"snap", "imp", "a/b c"}, "snapshot import"},
+    {{"snap", "p", "web", "--older", "7d", "--dry-run"}, "snapshot prune"},
     {{"resto", "base", "--clock=freeze", "--count", "1000", "--name", "n"}, "restore"},
 };
 
@@ -79,10 +84,12 @@ static void good_lines_are_read(void **state)
 }
 
 static const struct line wrong[] = {
-    {{"snapshot"}, "'snapshot' needs one of: create, untrack, list, show, verify, rm"},
+    {{"snapshot"},
+     "'snapshot' needs one of: create, untrack, list, show, verify, rm, prune, export, import"},
     {{"snap", "--json"}, "'snapshot' needs one of: create"},
     {{"snap", ""}, "'snapshot ' is none of: create"},
-    {{"snapshot", "prune"}, "'snapshot prune' is none of: create, untrack, list, show, verify, rm"},
+    {{"snapshot", "merge"},
+     "'snapshot merge' is none of: create, untrack, list, show, verify, rm, prune, export, import"},
     {{"snapshot create", "a", "b"}, "unknown command 'snapshot create'"},
     {{"snapshot c", "a", "b"}, "unknown command 'snapshot c'"},
     {{"create", "a", "b"}, "unknown command 'create'"},
@@ -96,7 +103,13 @@ static const struct line wrong[] = {
     {{"snapshot", "create", "a", "b", "--parent"}, "--parent needs a value"},
     {{"snapshot", "create", "a", "b", "--pack=c"}, "--pack takes no value"},
     {{"snapshot", "show"}, "'snapshot show' needs a SNAP"},
-    {{"snapshot", "rm", "a", "--with-children"}, "unknown option '--with-children'"},
+    {{"snapshot", "rm", "a", "--children"}, "unknown option '--children'"},
+    {{"snapshot", "export", "a"}, "'snapshot export' needs a FILE"},
+    {{"snapshot", "import", ""}, "'snapshot import' needs a FILE, which is clean text"},
+    {{"snapshot", "import", "x", "a/b"}, "'a/b' is not a name"},
+    {{"snapshot", "prune", "--keep", "0"}, "--keep is '0', which is not a number from 1 to 65536"},
+    {{"snapshot", "prune", "--older", "0s"}, "--older is '0s', which is not from 1ms to"},
+    {{"snapshot", "prune", "--older", "soon"}, "--older: 'soon' is not a time"},
     {{"restore"}, "'restore' needs a SNAP"},
     {{"restore", ".."}, "'..' is not a name"},
     {{"restore", "a", "--disk", "d"}, "unknown option '--disk'"},

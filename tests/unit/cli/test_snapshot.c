@@ -11,10 +11,11 @@ enum how { ANSWER, REFUSE, HOLD, FINISH_ON_CANCEL, OTHER_BODY, NO_SUMMARY, STRAN
 
 struct board {
     enum how how;
-    unsigned asked[FERRY__REQUEST__BODY_RESTORE + 1];
+    unsigned asked[64];
     char name[80], snapshot[80];
-    bool stop, paused, freeze_clock, or_full, track, last, pack;
+    bool stop, paused, freeze_clock, or_full, track, last, pack, with_children, dry_run;
     char parent[80];
+    uint64_t older_ms;
     uint32_t count;
     unsigned parts; /* of progress, before the answer */
     const char *stage;
@@ -47,6 +48,13 @@ static void note(struct board *b, const Ferry__Request *r)
         b->count = r->restore->count;
         b->paused = r->restore->paused;
         b->freeze_clock = r->restore->freeze_clock;
+    } else if (r->body_case == FERRY__REQUEST__BODY_SNAPSHOT_PRUNE) {
+        name = r->snapshot_prune->vm;
+        b->count = r->snapshot_prune->keep;
+        b->older_ms = r->snapshot_prune->older_ms;
+        b->dry_run = r->snapshot_prune->dry_run;
+    } else if (r->body_case == FERRY__REQUEST__BODY_SNAPSHOT_REMOVE) {
+        b->with_children = r->snapshot_remove->with_children;
     } else if (r->body_case == FERRY__REQUEST__BODY_CANCEL) {
         return;
     }
@@ -128,6 +136,28 @@ static void answer_restored(int fd, uint32_t id)
     fake_send(fd, &reply);
 }
 
+/* Two parts: what went, then what stays. */
+static void answer_verdicts(int fd, const Ferry__Request *r)
+{
+    Ferry__Reply reply = FERRY__REPLY__INIT;
+    Ferry__SnapshotVerdicts all = FERRY__SNAPSHOT_VERDICTS__INIT;
+    Ferry__SnapshotVerdict one = FERRY__SNAPSHOT_VERDICT__INIT, *list[] = {&one};
+    all.n_snapshots = 1;
+    all.snapshots = list;
+    reply.id = r->id;
+    reply.body_case = FERRY__REPLY__BODY_SNAPSHOT_VERDICTS;
+    reply.snapshot_verdicts = &all;
+    one.name = (char *)"later";
+    one.removed = true;
+    one.disk_bytes = 4096;
+    fake_send(fd, &reply);
+    one.name = (char *)"base";
+    one.removed = r->body_case == FERRY__REQUEST__BODY_SNAPSHOT_REMOVE;
+    one.why = one.removed ? one.why : (char *)"the newest of 'web'";
+    reply.last = 1;
+    fake_send(fd, &reply);
+}
+
 static void answer(const struct board *b, int fd, const Ferry__Request *r)
 {
     if (b->how == OTHER_BODY)
@@ -139,6 +169,9 @@ static void answer(const struct board *b, int fd, const Ferry__Request *r)
         answer_list(fd, r->id);
     else if (r->body_case == FERRY__REQUEST__BODY_RESTORE)
         answer_restored(fd, r->id);
+    else if (r->body_case == FERRY__REQUEST__BODY_SNAPSHOT_REMOVE ||
+             r->body_case == FERRY__REQUEST__BODY_SNAPSHOT_PRUNE)
+        answer_verdicts(fd, r);
     else
         fake_done(fd, r->id);
 }
@@ -253,7 +286,11 @@ static void the_others_are_silent(void **state)
     assert_int_equal(b.asked[FERRY__REQUEST__BODY_SNAPSHOT_REMOVE], 1);
     assert_string_equal(b.snapshot, "base");
     run_expect(fake.run, WORDS("snapshot", "rm", "base", "--json"), 0,
-               "{\"name\":\"base\",\"removed\":true}\n", "");
+               "{\"name\":\"base\",\"removed\":true,\"snapshots\":[\"later\",\"base\"]}\n", "");
+    assert_false(b.with_children);
+    run_expect(fake.run, WORDS("snapshot", "rm", "base", "--with-children"), 0,
+               "removed later\nremoved base\n", "");
+    assert_true(b.with_children);
     fake_stop(&fake);
 }
 
@@ -424,6 +461,38 @@ static void a_terminal_shows_how_far_it_is(void **state)
     fake_stop(&fake);
 }
 
+static void prune_tells_what_went_and_what_stays(void **state)
+{
+    struct board b;
+    struct fake fake;
+    board_init(&b, ANSWER);
+    fake_start(&fake, serve_board, &b);
+    run_expect(fake.run, WORDS("snapshot", "prune", "web", "--keep", "1", "--older", "7d"), 0,
+               "removed  later  4K\n"
+               "kept     base   4K  the newest of 'web'\n",
+               "");
+    assert_string_equal(b.name, "web");
+    assert_int_equal(b.count, 1);
+    assert_int_equal(b.older_ms, 7 * 86400000ull);
+    assert_false(b.dry_run);
+    run_expect(fake.run, WORDS("snapshot", "prune", "--keep", "2", "--dry-run"), 0,
+               "would remove  later  4K\n"
+               "kept          base   4K  the newest of 'web'\n",
+               "");
+    assert_string_equal(b.name, "");
+    assert_true(b.dry_run);
+    assert_int_equal(b.older_ms, 0);
+    run_expect(fake.run, WORDS("snapshot", "prune", "--keep", "2", "--json"), 0,
+               "{\"dry_run\":false,\"removed\":[{\"name\":\"later\",\"disk_bytes\":4096}],"
+               "\"kept\":[{\"name\":\"base\",\"disk_bytes\":4096,"
+               "\"why\":\"the newest of 'web'\"}]}\n",
+               "");
+    run_expect(fake.run, WORDS("snapshot", "prune"), 2, "",
+               "vmctl: prune needs --keep N or --older TIME; 'vmctl help snapshot prune' tells "
+               "how\n");
+    fake_stop(&fake);
+}
+
 /* What wraps could not be removed. */
 static void a_narrow_terminal_gets_a_short_line(void **state)
 {
@@ -463,6 +532,7 @@ int main(void)
         cmocka_unit_test(what_was_done_before_the_cancel_counts),
         cmocka_unit_test(a_terminal_shows_how_far_it_is),
         cmocka_unit_test(a_narrow_terminal_gets_a_short_line),
+        cmocka_unit_test(prune_tells_what_went_and_what_stays),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

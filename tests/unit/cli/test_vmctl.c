@@ -155,14 +155,14 @@ static void wrong_usage_ends_with_2(void **state)
                "vmctl: unknown option '--disk'; 'vmctl help start' tells how\n");
     run_expect("/nonexistent", WORDS("st", "a"), 2, "",
                "vmctl: 'st' may be any of: start, stats, stop; 'vmctl help' lists the commands\n");
-    run_expect(
-        "/nonexistent", WORDS("snap"), 2, "",
-        "vmctl: 'snapshot' needs one of: create, untrack, list, show, verify, rm; 'vmctl help "
-        "snapshot' tells how\n");
-    run_expect(
-        "/nonexistent", WORDS("snap", "x"), 2, "",
-        "vmctl: 'snapshot x' is none of: create, untrack, list, show, verify, rm; 'vmctl help "
-        "snapshot' tells how\n");
+    run_expect("/nonexistent", WORDS("snap"), 2, "",
+               "vmctl: 'snapshot' needs one of: create, untrack, list, show, verify, rm, prune, "
+               "export, import; "
+               "'vmctl help snapshot' tells how\n");
+    run_expect("/nonexistent", WORDS("snap", "x"), 2, "",
+               "vmctl: 'snapshot x' is none of: create, untrack, list, show, verify, rm, prune, "
+               "export, import; "
+               "'vmctl help snapshot' tells how\n");
     run_expect("/nonexistent", WORDS("snap", "rm"), 2, "",
                "vmctl: 'snapshot rm' needs a SNAP; 'vmctl help snapshot rm' tells how\n");
     run_expect("/nonexistent", WORDS("help", "sta"), 2, "", NULL);
@@ -196,21 +196,26 @@ static void help_needs_no_ferryd(void **state)
                "  --version         Print vmctl's own version and do nothing.\n",
                "");
     for (unsigned i = 0; i < 2; i++)
-        run_expect("/nonexistent", i ? WORDS("help", "snap") : WORDS("snap", "--help"), 0,
-                   "usage: vmctl snapshot COMMAND ...\n\ncommands:\n"
-                   "  snapshot create  save a running or paused guest\n"
-                   "  snapshot untrack end a chain of snapshots\n"
-                   "  snapshot list    list the snapshots\n"
-                   "  snapshot show    show all about a snapshot\n"
-                   "  snapshot verify  read a snapshot and check every byte\n"
-                   "  snapshot rm      remove a snapshot\n\n"
-                   "'vmctl help snapshot COMMAND' explains one.\n",
-                   "");
+        run_expect(
+            "/nonexistent", i ? WORDS("help", "snap") : WORDS("snap", "--help"), 0,
+            "usage: vmctl snapshot COMMAND ...\n\ncommands:\n"
+            "  snapshot create  save a running or paused guest\n"
+            "  snapshot untrack end a chain of snapshots\n"
+            "  snapshot list    list the snapshots\n"
+            "  snapshot show    show all about a snapshot\n"
+            "  snapshot verify  read a snapshot and check every byte\n"
+            "  snapshot rm      remove a snapshot\n"
+            "  snapshot prune   remove old snapshots, of all VMs or of one\n"
+            "  snapshot export  write a snapshot, with all that it stands on, into one file\n"
+            "  snapshot import  read such a file into the catalogue\n\n"
+            "'vmctl help snapshot COMMAND' explains one.\n",
+            "");
     run_expect("/nonexistent", WORDS("help", "snap", "rm"), 0,
-               "usage: vmctl snapshot rm SNAP\n\n"
+               "usage: vmctl snapshot rm SNAP [--with-children]\n\n"
                "Remove a snapshot.\n"
                "Refused while another snapshot needs it.\n\n"
                "options:\n"
+               "  --with-children   Also all snapshots that stand on it, and print what went.\n"
                "  --run DIR         The run directory of the ferryd to talk to. Without it\n"
                "                    $FERRY_RUN, else /run/ferry.\n"
                "  --json            Print JSON instead of text for people.\n"

@@ -125,15 +125,15 @@ static void test_parents(void **state)
     take(f, "d", 2, "p", 1);
     take(f, "e", 3, "d", 2);
     take(f, "g", 4, "p", 1);
-    assert_int_equal(catalogue_rm(&f->catalogue, "p", false, &err), -EBUSY);
+    assert_int_equal(catalogue_rm(&f->catalogue, "p", false, NULL, &err), -EBUSY);
     assert_string_equal(err.text, "snapshot 'p' is needed by d, g");
-    assert_int_equal(catalogue_rm(&f->catalogue, "d", false, &err), -EBUSY);
+    assert_int_equal(catalogue_rm(&f->catalogue, "d", false, NULL, &err), -EBUSY);
     check_names(f, "d e g p");
-    assert_int_equal(catalogue_rm(&f->catalogue, "d", true, &err), 0);
+    assert_int_equal(catalogue_rm(&f->catalogue, "d", true, NULL, &err), 0);
     check_names(f, "g p");
-    assert_int_equal(catalogue_rm(&f->catalogue, "g", false, &err), 0);
-    assert_int_equal(catalogue_rm(&f->catalogue, "p", false, &err), 0);
-    assert_int_equal(catalogue_rm(&f->catalogue, "p", false, &err), -ENOENT);
+    assert_int_equal(catalogue_rm(&f->catalogue, "g", false, NULL, &err), 0);
+    assert_int_equal(catalogue_rm(&f->catalogue, "p", false, NULL, &err), 0);
+    assert_int_equal(catalogue_rm(&f->catalogue, "p", false, NULL, &err), -ENOENT);
     assert_string_equal(err.text, "there is no snapshot 'p'");
     assert_int_equal(fixture_count(f, ""), 0);
 }
@@ -190,19 +190,79 @@ static void test_damage(void **state)
     assert_int_equal(reader_open(&r, &f->catalogue, "d", &err), -EBADMSG);
     assert_string_equal(
         err.text, "snapshot 'd' needs 'p', which is damaged: 'manifest' has the wrong checksum");
-    assert_int_equal(catalogue_rm(&f->catalogue, "p", false, &err), -EBUSY);
-    assert_int_equal(catalogue_rm(&f->catalogue, "p", true, &err), 0);
+    assert_int_equal(catalogue_rm(&f->catalogue, "p", false, NULL, &err), -EBUSY);
+    assert_int_equal(catalogue_rm(&f->catalogue, "p", true, NULL, &err), 0);
     check_names(f, "q");
-    assert_int_equal(renameat(f->dir, "q", f->dir, "z"), 0); /* by hand */
+    assert_int_equal(renameat(f->dir, "q", f->dir, "z"), 0);
+    fixture_flip(f, "z", "manifest", 40, 2);
     check_names(f, "z!");
     assert_int_equal(mkdirat(f->dir, "empty", 0700), 0);
     assert_int_equal(symlinkat("z", f->dir, "link"), 0);
     assert_int_equal(mkfifoat(f->dir, "pipe", 0600), 0);
     fixture_store(f, ".", "file", "x", 1);
     check_names(f, "empty! z!");
-    assert_int_equal(catalogue_rm(&f->catalogue, "empty", false, &err), 0);
-    assert_int_equal(catalogue_rm(&f->catalogue, "z", false, &err), 0);
+    assert_int_equal(catalogue_rm(&f->catalogue, "empty", false, NULL, &err), 0);
+    assert_int_equal(catalogue_rm(&f->catalogue, "z", false, NULL, &err), 0);
     check_names(f, "");
+}
+
+static void copy_by_hand(const struct fixture *f, const char *from, const char *to)
+{
+    char command[300];
+    snprintf(command, sizeof(command), "cp -a '%s/%s' '%s/%s'", f->root, from, f->root, to);
+    assert_int_equal(system(command), 0);
+}
+
+static void check_problem(const struct fixture *f, const char *name, const char *want)
+{
+    struct catalogue_list list;
+    struct err err;
+    assert_int_equal(catalogue_list(&f->catalogue, &list, &err), 0);
+    const struct catalogue_entry *e = catalogue_find(&list, name);
+    assert_non_null(e);
+    if (want)
+        assert_string_equal(e->problem, want);
+    else
+        assert_null(e->problem);
+    catalogue_list_fini(&list);
+}
+
+/* A snapshot is its uuid: under another name it is the same, and a second directory is a copy. */
+static void test_by_hand(void **state)
+{
+    static const char is_copy[] =
+        "it is a copy of 'p', with the same uuid: remove it, or import it anew";
+    struct fixture *f = *state;
+    struct reader r;
+    struct err err;
+    take(f, "p", 1, NULL, 0);
+    take(f, "d", 2, "p", 1);
+    copy_by_hand(f, "p", "a");
+    check_names(f, "a! d p");
+    check_problem(f, "a", is_copy);
+    assert_int_equal(reader_open(&r, &f->catalogue, "a", &err), -EEXIST);
+    assert_int_equal(catalogue_open_own(&f->catalogue, "a", &err), -EEXIST);
+    assert_string_equal(
+        err.text,
+        "snapshot 'a': it is a copy of 'p', with the same uuid: remove it, or import it anew");
+    assert_int_equal(reader_open(&r, &f->catalogue, "d", &err), 0);
+    reader_close(&r);
+    assert_int_equal(catalogue_rm(&f->catalogue, "a", false, NULL, &err), 0);
+    /* renamed: its children find it, and what needs it is told by the name it has now */
+    assert_int_equal(renameat(f->dir, "p", f->dir, "z"), 0);
+    check_names(f, "d z");
+    assert_int_equal(reader_open(&r, &f->catalogue, "d", &err), 0);
+    reader_close(&r);
+    assert_int_equal(reader_open(&r, &f->catalogue, "z", &err), 0);
+    reader_close(&r);
+    assert_int_equal(catalogue_rm(&f->catalogue, "z", false, NULL, &err), -EBUSY);
+    /* renamed and copied: the first is it, until it is damaged */
+    copy_by_hand(f, "z", "y");
+    check_names(f, "d y z!");
+    fixture_flip(f, "y", "manifest", 40, 2);
+    check_names(f, "d y! z");
+    assert_int_equal(reader_open(&r, &f->catalogue, "d", &err), 0);
+    reader_close(&r);
 }
 
 /* Snapshots that claim each other as parents: forged, and removable. */
@@ -220,8 +280,8 @@ static void test_circle(void **state)
     take(f, "a", 1, "b", 2);
     check_names(f, "a b");
     assert_int_equal(reader_open(&r, &f->catalogue, "b", &err), -ELOOP);
-    assert_int_equal(catalogue_rm(&f->catalogue, "a", false, &err), -EBUSY);
-    assert_int_equal(catalogue_rm(&f->catalogue, "a", true, &err), 0);
+    assert_int_equal(catalogue_rm(&f->catalogue, "a", false, NULL, &err), -EBUSY);
+    assert_int_equal(catalogue_rm(&f->catalogue, "a", true, NULL, &err), 0);
     check_names(f, "");
 }
 
@@ -231,7 +291,8 @@ static void test_leftovers(void **state)
     struct image_writer w;
     struct uuid uuid = fixture_uuid(1);
     struct err err;
-    unsigned removed, busy;
+    struct catalogue_busy busy;
+    unsigned removed;
     CLEAN(clean_fd) int dirfd = -1;
     take(f, "s", 2, NULL, 0);
     assert_int_equal(fixture_begin(f, 1, RAW_FULL, &w, &dirfd, &err), 0);
@@ -243,12 +304,15 @@ static void test_leftovers(void **state)
     clean_fd(&dirfd);
     assert_int_equal(catalogue_clean(&f->catalogue, &removed, &busy, &err), 0);
     assert_int_equal(removed, 2);
-    assert_int_equal(busy, 1);
+    assert_int_equal(busy.count, 1);
+    assert_int_equal(fixture_count(f, ".tmp-"), 1);
     close(copy);
     image_abandon(&w);
+    assert_int_equal(catalogue_clean_busy(&f->catalogue, &busy, &err), 0);
+    assert_int_equal(fixture_count(f, ".tmp-"), 0);
     assert_int_equal(catalogue_clean(&f->catalogue, &removed, &busy, &err), 0);
-    assert_int_equal(removed, 1);
-    assert_int_equal(busy, 0);
+    assert_int_equal(removed, 0);
+    assert_int_equal(busy.count, 0);
     check_names(f, "s");
     assert_int_equal(fixture_count(f, ""), 1);
 }
@@ -261,6 +325,7 @@ int main(void)
         T(test_parents), T(test_publish_believes_nobody),
         T(test_chains),  T(test_damage),
         T(test_circle),  T(test_leftovers),
+        T(test_by_hand),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

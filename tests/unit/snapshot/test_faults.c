@@ -97,7 +97,7 @@ static int take_packed_diff(struct fixture *f, struct err *err)
 
 static int remove_new(struct fixture *f, struct err *err)
 {
-    return catalogue_rm(&f->catalogue, "new", false, err);
+    return catalogue_rm(&f->catalogue, "new", false, NULL, err);
 }
 
 static struct buf stream; /* base <- middle <- new */
@@ -134,7 +134,7 @@ static void make_stream(struct fixture *f)
     if (rc == 0)
         rc = export_snapshot(&f->catalogue, "new", &whole, &sink, &err);
     if (rc == 0)
-        rc = catalogue_rm(&f->catalogue, "middle", true, &err);
+        rc = catalogue_rm(&f->catalogue, "middle", true, NULL, &err);
     if (rc < 0)
         fail_msg("%s", err.text);
 }
@@ -210,7 +210,7 @@ static void test_refusing_disk(void **state)
             assert_int_equal(take(f, RAW_FULL, &err), 0);
         fails_everywhere(f, change, codes[i % 2]);
         if (!change->removes)
-            assert_int_equal(catalogue_rm(&f->catalogue, "new", false, &err), 0);
+            assert_int_equal(catalogue_rm(&f->catalogue, "new", false, NULL, &err), 0);
     }
 }
 
@@ -284,17 +284,18 @@ static bool dies(struct fixture *f, unsigned at, enum disk_fault fault,
 /* After each death: the catalogue opens, its names are whole, leftovers go, and then it works. */
 static void look_after(struct fixture *f, bool new_may_be)
 {
-    unsigned removed, busy;
+    struct catalogue_busy busy;
+    unsigned removed;
     struct err err = {0};
     assert_true(is_there(f, "base"));
     bool there = is_there(f, "new");
     assert_true(!there || new_may_be);
     if (catalogue_clean(&f->catalogue, &removed, &busy, &err) < 0)
         fail_msg("%s", err.text);
-    assert_int_equal(busy, 0);
+    assert_int_equal(busy.count, 0);
     assert_int_equal(fixture_count(f, ""), there ? 2 : 1);
     if (there)
-        assert_int_equal(catalogue_rm(&f->catalogue, "new", false, &err), 0);
+        assert_int_equal(catalogue_rm(&f->catalogue, "new", false, NULL, &err), 0);
 }
 
 static void test_killed_while_taking(void **state)
@@ -346,7 +347,7 @@ static void test_failed_removal(void **state)
         f->disk.at = 1;
         f->disk.code = EIO;
         f->disk.count = 0;
-        assert_int_equal(catalogue_rm(&f->catalogue, "new", false, &err), -EIO);
+        assert_int_equal(catalogue_rm(&f->catalogue, "new", false, NULL, &err), -EIO);
         assert_true(is_there(f, "new"));
         assert_int_equal(fixture_count(f, ""), 2);
     }

@@ -107,23 +107,27 @@ static int run_take(struct world *w, struct err *err)
 
 static int run_rm(struct world *w, struct err *err)
 {
-    return catalogue_rm(&w->f->catalogue, "c", false, err);
+    return catalogue_rm(&w->f->catalogue, "c", false, NULL, err);
 }
 
 static int run_rm_family(struct world *w, struct err *err)
 {
-    return catalogue_rm(&w->f->catalogue, "a", true, err);
+    return catalogue_rm(&w->f->catalogue, "a", true, NULL, err);
+}
+
+static ssize_t choose_all(void *ctx, const struct catalogue_list *list, size_t *order,
+                          struct err *err)
+{
+    const struct prune_rule all = {.before_wall_ns = UINT64_MAX};
+    struct prune_verdict verdicts[8];
+    assert_in_range(list->count, 0, 8);
+    return prune_plan(list, &all, verdicts, order, err);
 }
 
 static int run_prune(struct world *w, struct err *err)
 {
-    const struct prune_rule all = {.before_wall_ns = UINT64_MAX};
     struct catalogue_list list;
-    size_t order[8];
-    int rc = catalogue_list(&w->f->catalogue, &list, err);
-    size_t count = rc < 0 ? 0 : prune_plan(&list, &all, order);
-    for (size_t i = 0; rc == 0 && i < count; i++)
-        rc = catalogue_rm(&w->f->catalogue, list.entries[order[i]].name, false, err);
+    int rc = catalogue_rm_chosen(&w->f->catalogue, choose_all, NULL, &list, NULL, err);
     catalogue_list_fini(&list);
     return rc;
 }
@@ -251,7 +255,7 @@ static void test_act(void **state)
     f->catalogue.fd = f->dir;
     build(w);
     if (!now->before[0])
-        assert_int_equal(catalogue_rm(&f->catalogue, "a", true, &err), 0);
+        assert_int_equal(catalogue_rm(&f->catalogue, "a", true, NULL, &err), 0);
     crash_disk_begin(&w->disk, f->dir);
     f->catalogue.io = &w->disk.io;
     if (now->run(w, &err) < 0)

@@ -82,7 +82,7 @@ static void take(struct fixture *f, const char *name, unsigned id, Ferry__Snapsh
 static void drop(struct fixture *f, const char *name)
 {
     struct err err = {0};
-    if (catalogue_rm(&f->catalogue, name, true, &err) < 0)
+    if (catalogue_rm(&f->catalogue, name, true, NULL, &err) < 0)
         fail_msg("%s", err.text);
 }
 
