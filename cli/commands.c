@@ -37,6 +37,9 @@ static const struct option start_options[] = {
      "How many processors the guest has."},
     {"cpu", "PROFILE", OPTION_TEXT, OPTION_STRING(cpu), .fallback = "host", .needs = "kernel", .help =
      "Which processor the guest sees: host, or a baseline v1 to v4, and single features, as v2,-cx16,+aes."},
+    {"disk", "FILE[,ro][,id=ID]", OPTION_FILES, OPTION_LIST(disks), .needs = "kernel", .help =
+     "A raw file or a block device as the guest's next disk, with ro one that it cannot write; ID is "
+     "its serial number. May be given several times."},
     {"paused", NULL, OPTION_FLAG, OPTION_BOOL(paused), .help =
      "Stop before the first instruction; 'vmctl resume' lets it run."},
     {NULL},
@@ -177,7 +180,7 @@ const struct command commands[] = {
      "restart a guest at once, as its reset button would", NULL},
     {"rm", {VM}, NULL, cmd_remove,
      "forget a VM that does not run",
-     "Removes its definition, state and log. Kernel and initrd are not touched."},
+     "Removes its definition, state and log. Kernel, initrd and disks are not touched."},
     {"pause", {VM}, NULL, cmd_pause,
      "hold a guest; 'vmctl resume' lets it go on", NULL},
     {"resume", {VM}, NULL, cmd_resume,

@@ -59,7 +59,7 @@ static void print_bash_values(FILE *out)
             if (o->kind == OPTION_CHOICE)
                 print_bash_choices(out, o);
     fputs("    ", out);
-    print_options_of(out, 1u << OPTION_FILE, "|");
+    print_options_of(out, 1u << OPTION_FILE | 1u << OPTION_FILES, "|");
     fputs(")\n        compopt -o filenames\n"
           "        mapfile -t COMPREPLY < <(compgen -f -- \"$cur\")\n        return ;;\n    ",
           out);

@@ -17,6 +17,7 @@ static void print_option(FILE *out, const struct option *o, const char *command)
     const char *action = o->kind == OPTION_FLAG     ? ""
                          : o->kind == OPTION_CHOICE ? " -x -a '"
                          : o->kind == OPTION_FILE   ? " -r -F"
+                         : o->kind == OPTION_FILES  ? " -r -F"
                          : o->kind == OPTION_DIR    ? " -x -a '(__fish_complete_directories)'"
                                                     : " -x";
     fputs("complete -c vmctl", out);

@@ -17,10 +17,12 @@ static void print_escaped(FILE *out, const char *text)
 
 static void print_option(FILE *out, const struct option *o)
 {
-    const char *action = o->kind == OPTION_FILE  ? "_files"
-                         : o->kind == OPTION_DIR ? "_files -/"
-                                                 : " ";
-    fprintf(out, "'--%s%s[", o->name, o->value ? "=" : "");
+    const char *action = o->kind == OPTION_FILE    ? "_files"
+                         : o->kind == OPTION_FILES ? "_files"
+                         : o->kind == OPTION_DIR   ? "_files -/"
+                                                   : " ";
+    const char *again = o->kind == OPTION_FILES ? "*" : "";
+    fprintf(out, "'%s--%s%s[", again, o->name, o->value ? "=" : "");
     print_escaped(out, o->help);
     fputc(']', out);
     if (o->kind == OPTION_CHOICE) {
@@ -28,7 +30,9 @@ static void print_option(FILE *out, const struct option *o)
         completion_print_choices(out, o->value);
         fputc(')', out);
     } else if (o->value) {
-        fprintf(out, ":%s:%s", o->value, action);
+        fputc(':', out);
+        print_escaped(out, o->value);
+        fprintf(out, ":%s", action);
     }
     fputs("' \\\n", out);
 }

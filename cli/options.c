@@ -66,6 +66,19 @@ static int check_choice(const struct option *row, const char *text, struct err *
     return err_set(err, EINVAL, "--%s is '%s', which is none of %s", row->name, text, row->value);
 }
 
+static int add_value(const struct option *row, const char *text, struct arg_list *list,
+                     struct err *err)
+{
+    if (!*text || *text == ',')
+        return err_set(err, EINVAL, "--%s has no file; it needs %s", row->name, row->value);
+    if (!utf8_valid(text))
+        return err_set(err, EINVAL, "--%s is not clean UTF-8 text", row->name);
+    if (list->count == ARGS_LIST_MAX)
+        return err_set(err, EINVAL, "--%s is given more than %d times", row->name, ARGS_LIST_MAX);
+    list->items[list->count++] = text;
+    return 0;
+}
+
 static int set_value(const struct option *row, const char *text, struct args *args, struct err *err)
 {
     char *slot = (char *)args + row->member;
@@ -74,6 +87,8 @@ static int set_value(const struct option *row, const char *text, struct args *ar
     case OPTION_FLAG:
         *(bool *)slot = true;
         return 0;
+    case OPTION_FILES:
+        return add_value(row, text, (struct arg_list *)slot, err);
     case OPTION_FILE:
     case OPTION_DIR:
         if (!*text)
@@ -120,7 +135,7 @@ static int take_option(struct options *o, const char *word, const struct option 
     const struct option *row = find(own, name, len);
     if (row) {
         uint64_t bit = 1ull << (row - own);
-        if (o->given & bit)
+        if ((o->given & bit) && row->kind != OPTION_FILES)
             return err_set(err, EINVAL, "--%s is given twice", row->name);
         o->given |= bit;
     } else {

@@ -15,6 +15,14 @@
 
 #define ARGS_WORDS_MAX 2
 
+#define ARGS_LIST_MAX 16
+
+/* The values of an option that may be given several times, in their order. */
+struct arg_list {
+    const char *items[ARGS_LIST_MAX];
+    size_t count;
+};
+
 /* All that a command line can say; which of it counts is in the command's tables. */
 struct args {
     const char *run; /* never NULL after parsing */
@@ -24,6 +32,7 @@ struct args {
     uint64_t memory_bytes, cpus, timeout_ms, count, downtime_ms, bandwidth, keep_newest, older_ms;
     bool paused, follow, log, names, stop, full, track, last, pack, check, detach, keep, discard;
     bool with_children, dry_run, alone;
+    struct arg_list disks;
 };
 
 enum option_kind {
@@ -31,6 +40,7 @@ enum option_kind {
     OPTION_TEXT,   /* const char *, may be empty */
     OPTION_FILE,   /* const char *, not empty */
     OPTION_DIR,    /* the same, a directory */
+    OPTION_FILES,  /* struct arg_list: each begins with a file; may be given several times */
     OPTION_NAME,   /* const char *, as base/name.h has it */
     OPTION_CHOICE, /* const char *, one of those in `value`, with '|' between */
     OPTION_SIZE,   /* uint64_t bytes, min..max */
@@ -61,6 +71,7 @@ struct option {
 #define OPTION_BOOL(m) OPTION_MEMBER(m, bool)
 #define OPTION_STRING(m) OPTION_MEMBER(m, const char *)
 #define OPTION_U64(m) OPTION_MEMBER(m, uint64_t)
+#define OPTION_LIST(m) OPTION_MEMBER(m, struct arg_list)
 
 /* Whether `text` is one of `choices`, which are separated by a space or '|'. */
 bool option_is_choice(const char *choices, const char *text);

@@ -26,6 +26,15 @@ const char *vm_uuid_text(const ProtobufCBinaryData *bytes, char text[UUID_TEXT_S
     return text;
 }
 
+void vm_add_disks(struct table *t, const Ferry__MachineConfig *c)
+{
+    for (size_t i = 0; i < c->n_disks; i++) {
+        table_add(t, "disk");
+        table_addf(t, "%s: %s%s", c->disks[i]->id, c->disks[i]->path,
+                   c->disks[i]->readonly ? ", read-only" : "");
+    }
+}
+
 static void add_config(struct table *t, const Ferry__MachineConfig *c)
 {
     char text[UUID_TEXT_SIZE];
@@ -36,6 +45,7 @@ static void add_config(struct table *t, const Ferry__MachineConfig *c)
     table_add_pair(t, "kernel", c->kernel);
     table_add_pair(t, "initrd", c->initrd);
     table_add_pair(t, "cmdline", c->cmdline);
+    vm_add_disks(t, c);
 }
 
 static void add_summary(struct table *t, const Ferry__VmSummary *s, uint64_t now_wall_ns)
@@ -164,6 +174,15 @@ void vm_json_config(struct json *j, const Ferry__MachineConfig *c)
     json_string(j, "kernel", c->kernel);
     json_string(j, "initrd", c->initrd);
     json_string(j, "cmdline", c->cmdline);
+    json_array(j, "disks");
+    for (size_t i = 0; i < c->n_disks; i++) {
+        json_object(j, NULL);
+        json_string(j, "path", c->disks[i]->path);
+        json_string(j, "id", c->disks[i]->id);
+        json_bool(j, "readonly", c->disks[i]->readonly);
+        json_end(j);
+    }
+    json_end(j);
     json_end(j);
 }
 

@@ -12,6 +12,7 @@
 #include "base/fs.h"
 #include "base/name.h"
 #include "base/uuid.h"
+#include "daemon/disks.h"
 #include "proto/frame.h"
 
 #define DEFINITION_MAGIC 0x46454446u /* "FDEF" */
@@ -94,13 +95,15 @@ int definition_complete(Ferry__MachineConfig *c, struct err *err)
         rc = check_sizes(c, err);
     if (rc == 0)
         rc = check_texts(c, err);
+    if (rc == 0)
+        rc = disks_complete(c, err);
     return rc < 0 ? rc : complete_uuid(c, err);
 }
 
 bool definition_is_full(const Ferry__MachineConfig *c)
 {
     return c->uuid.len || c->memory_bytes || c->cpus || c->cpu_profile[0] || c->kernel[0] ||
-           c->initrd[0] || c->cmdline[0];
+           c->initrd[0] || c->cmdline[0] || c->n_disks;
 }
 
 static int file_write(int dirfd, const char *name, uint32_t magic, const ProtobufCMessage *message,

@@ -32,6 +32,7 @@ void spawn_fini(struct spawn *s)
     for (size_t i = 0; i < SPAWN_FILES; i++)
         clean_fd(&s->fds[i]);
     clean_fd(&s->socket);
+    disks_fini(&s->disks);
 }
 
 int spawn_open_kvm(const char *path, struct err *err)
@@ -70,6 +71,8 @@ int spawn_open_inputs(struct spawn *s, const char *kvm, const Ferry__MachineConf
         rc = s->fds[SPAWN_INITRD] = spawn_open_image(config->initrd, "initrd", err);
     if (rc >= 0)
         rc = s->fds[SPAWN_KVM] = spawn_open_kvm(kvm, err);
+    if (rc >= 0)
+        rc = disks_open(&s->disks, config, err);
     return rc < 0 ? rc : 0;
 }
 
@@ -219,7 +222,7 @@ int spawn_send(struct spawn *s, const Ferry__MachineConfig *config, bool paused,
     Ferry__WorkerStart start = FERRY__WORKER_START__INIT;
     Ferry__WorkerRequest request = FERRY__WORKER_REQUEST__INIT;
     struct uuid generation;
-    int fds[SPAWN_FILES + 1 + SPAWN_LAYERS_MAX];
+    int fds[SPAWN_FILES + DISKS_MAX + 1 + SPAWN_LAYERS_MAX];
     size_t n = 0;
     int rc = uuid_make(&generation, err);
     if (rc < 0)
@@ -234,6 +237,8 @@ int spawn_send(struct spawn *s, const Ferry__MachineConfig *config, bool paused,
     for (size_t i = 0; i < SPAWN_FILES; i++)
         if (s->fds[i] >= 0)
             fds[n++] = s->fds[i];
+    for (unsigned i = 0; i < s->disks.count; i++)
+        fds[n++] = s->disks.fds[i];
     if (saved && saved->incoming) {
         start.incoming = saved->incoming;
         fds[n++] = saved->peer_fd;
@@ -249,5 +254,6 @@ int spawn_send(struct spawn *s, const Ferry__MachineConfig *config, bool paused,
         rc = fds_send_message(s->socket, &request.base, fds, (unsigned)n, err);
     for (size_t i = 0; i < SPAWN_FILES; i++)
         clean_fd(&s->fds[i]);
+    disks_fini(&s->disks);
     return rc;
 }

@@ -11,6 +11,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "daemon/disks.h"
 #include "daemon/process.h"
 #include "daemon/root.h"
 #include "proto/config.pb-c.h"
@@ -33,6 +34,7 @@ enum spawn_file {
 struct spawn {
     int fds[SPAWN_FILES]; /* owned */
     int socket;           /* owned: ferryd's end */
+    struct disks disks;
 };
 
 /* At most as many as go with one message beside the others. */
@@ -48,12 +50,15 @@ struct spawn_saved {
 
 #define SPAWN_EMPTY                                                                                \
     {                                                                                              \
-        {-1, -1, -1, -1, -1, -1, -1}, -1                                                           \
+        {-1, -1, -1, -1, -1, -1, -1}, -1,                                                          \
+        {                                                                                          \
+            {0}, 0                                                                                 \
+        }                                                                                          \
     }
 
 void spawn_fini(struct spawn *s);
 
-/* Opens what the VM is made from: /dev/kvm, kernel, initrd. Nothing is made yet. */
+/* Opens what the VM is made from: /dev/kvm, kernel, initrd, disks. Nothing is made yet. */
 int spawn_open_inputs(struct spawn *s, const char *kvm, const Ferry__MachineConfig *config,
                       struct err *err);
 

@@ -498,7 +498,7 @@ int worker_init(struct worker *w, Ferry__WorkerStart *start, struct fds *fds, st
     if (rc == 0)
         rc = kvm_init(&w->kvm, w->kvm_fd, err);
     if (rc == 0)
-        rc = worker_devices_init(&w->devices, config, err);
+        rc = worker_devices_init(&w->devices, config, fds, &i, err);
     if (rc == 0)
         rc = uv_loop_init(&w->loop) < 0 ? err_set(err, ENOMEM, "cannot make an event loop") : 0;
     if (rc == 0) {
@@ -574,6 +574,7 @@ static void close_fd(int *fd)
 void worker_fini(struct worker *w)
 {
     machine_free(w->machine);
+    worker_devices_fini(&w->devices);
     console_fini(&w->console);
     close_fd(&w->kvm_fd);
     close_fd(&w->kernel_fd);

@@ -2,6 +2,8 @@
 #include "daemon/worker_devices.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <unistd.h>
 
 #include "machine/devices/virtio_rng.h"
 
@@ -15,9 +17,38 @@ static int add(struct worker_devices *d, const struct device_type *type, const v
     return 0;
 }
 
+/* A queue for each CPU, up to as many as one I/O thread has a use for. */
+static int add_disk(struct worker_devices *d, const Ferry__DiskConfig *disk, unsigned cpus, int fd,
+                    struct err *err)
+{
+    if (fd < 0)
+        return err_set(err, EINVAL, "the start request came with too few disks");
+    if (d->ndisks == DISKS_MAX) {
+        close(fd);
+        return err_set(err, E2BIG, "a machine takes no more than %u disks", DISKS_MAX);
+    }
+    struct virtio_blk_config *c = &d->disks[d->ndisks++];
+    *c = (struct virtio_blk_config){
+        .fd = fd,
+        .readonly = disk->readonly,
+        .queues = cpus < VIRTIO_BLK_QUEUES_MAX ? cpus : VIRTIO_BLK_QUEUES_MAX,
+    };
+    snprintf(c->id, sizeof(c->id), "%s", disk->id);
+    return add(d, &virtio_blk_type, c, err);
+}
+
 int worker_devices_init(struct worker_devices *d, const Ferry__MachineConfig *config,
-                        struct err *err)
+                        struct fds *fds, unsigned *at, struct err *err)
 {
     *d = (struct worker_devices){0};
-    return config->rng ? add(d, &virtio_rng_type, NULL, err) : 0;
+    int rc = config->rng ? add(d, &virtio_rng_type, NULL, err) : 0;
+    for (size_t i = 0; rc == 0 && i < config->n_disks; i++)
+        rc = add_disk(d, config->disks[i], config->cpus, fds_take(fds, (*at)++), err);
+    return rc;
+}
+
+void worker_devices_fini(struct worker_devices *d)
+{
+    while (d->ndisks > 0)
+        close(d->disks[--d->ndisks].fd);
 }

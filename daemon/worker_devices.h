@@ -4,14 +4,21 @@
  */
 #pragma once
 
+#include "daemon/disks.h"
+#include "daemon/fds.h"
 #include "machine/devices/devices.h"
+#include "machine/devices/virtio_blk.h"
 #include "proto/config.pb-c.h"
 
 struct worker_devices {
     struct device_wish wishes[DEVICE_WISHES_MAX];
     unsigned count;
+    struct virtio_blk_config disks[DISKS_MAX]; /* their descriptors are owned */
+    unsigned ndisks;
 };
 
-/* What the wishes point to lies in `d`, which outlives the machines built from them. */
+/* Takes the disks out of `fds` from *at on, which moves behind them. What the wishes point to lies
+ * in `d`, which outlives the machines built from them. */
 int worker_devices_init(struct worker_devices *d, const Ferry__MachineConfig *config,
-                        struct err *err);
+                        struct fds *fds, unsigned *at, struct err *err);
+void worker_devices_fini(struct worker_devices *d);

@@ -26,6 +26,7 @@ PRODUCT = ("base", "vmstate", "proto", "machine", "migrate", "snapshot", "daemon
 LIBRARIES = (
     (r"uv\.h", "libuv", ("daemon/", "machine/io.c", "machine/io.h", "machine/timer.c")),
     (r"(linux|asm)/kvm.*\.h", "the KVM interface", ("machine/",)),
+    (r"liburing\.h", "liburing", ("machine/disk_ring.c",)),
     (r"zstd.*\.h", "zstd", ("vmstate/", "machine/boot/unpack.c")),
     (r"lz4.*\.h", "lz4", ("machine/boot/unpack.c",)),
     (r"(zlib|zconf)\.h", "zlib", ("machine/boot/unpack.c",)),

@@ -16,7 +16,7 @@
 
 #include <cmocka.h>
 
-#define RUN_WORDS_MAX 16
+#define RUN_WORDS_MAX 24
 
 /* One run. Descriptors of -1 are chosen: nothing to read, output to memory. */
 struct run {

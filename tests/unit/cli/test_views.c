@@ -197,7 +197,7 @@ static void a_vm_is_json_with_its_fault(void **state)
         "\"boot_time\":\"2001-09-09T01:46:40.000000000Z\",\"reason\":\"triple fault\",\"config\":{"
         "\"uuid\":\"12345678-0000-0000-0000-000000000000\",\"memory_bytes\":536870912,\"cpus\":2,"
         "\"cpu_profile\":\"host\",\"kernel\":\"/boot/web.elf\",\"initrd\":\"\","
-        "\"cmdline\":\"rate=1 \\\"x\\\"\"},\"ending\":{\"kind\":\"triple-fault\","
+        "\"cmdline\":\"rate=1 \\\"x\\\"\",\"disks\":[]},\"ending\":{\"kind\":\"triple-fault\","
         "\"text\":\"processor 1 met a triple fault\",\"time\":\"2001-09-09T01:46:45.000000000Z\","
         "\"cpu\":{\"cpu\":1,\"rip\":\"0x100042\",\"rflags\":\"0x46\",\"rax\":\"0x0\","
         "\"rbx\":\"0x1111\",\"cr0\":\"0x80000011\",\"cr2\":\"0x0\",\"cr3\":\"0x0\",\"cr4\":\"0x0\","

@@ -9,7 +9,7 @@
 struct board {
     pthread_mutex_t lock;
     unsigned asked[FERRY__REQUEST__BODY_VERSION + 1];
-    char name[80], kernel[512], initrd[512], cmdline[128], cpu[64];
+    char name[80], kernel[512], initrd[512], cmdline[128], cpu[64], disks[256];
     uint64_t memory_bytes, timeout_ms;
     uint32_t cpus;
     bool paused;
@@ -31,6 +31,12 @@ static void note_start(struct board *b, const Ferry__StartRequest *s)
 {
     snprintf(b->name, sizeof(b->name), "%s", s->config->name);
     snprintf(b->kernel, sizeof(b->kernel), "%s", s->config->kernel);
+    for (size_t i = 0; i < s->config->n_disks; i++) {
+        const Ferry__DiskConfig *d = s->config->disks[i];
+        size_t len = strlen(b->disks);
+        snprintf(b->disks + len, sizeof(b->disks) - len, "%s|%s|%d;", strrchr(d->path, '/'), d->id,
+                 d->readonly);
+    }
     snprintf(b->initrd, sizeof(b->initrd), "%s", s->config->initrd);
     snprintf(b->cmdline, sizeof(b->cmdline), "%s", s->config->cmdline);
     snprintf(b->cpu, sizeof(b->cpu), "%s", s->config->cpu_profile);
@@ -152,7 +158,7 @@ static void wrong_usage_ends_with_2(void **state)
     run_expect("/nonexistent", WORDS("teleport", "a"), 2, "",
                "vmctl: unknown command 'teleport'; 'vmctl help' lists the commands\n");
     run_expect("/nonexistent", WORDS("start", "a", "--disk", "d"), 2, "",
-               "vmctl: unknown option '--disk'; 'vmctl help start' tells how\n");
+               "vmctl: --disk needs --kernel; 'vmctl help start' tells how\n");
     run_expect("/nonexistent", WORDS("st", "a"), 2, "",
                "vmctl: 'st' may be any of: start, stats, stop; 'vmctl help' lists the commands\n");
     run_expect("/nonexistent", WORDS("snap"), 2, "",
@@ -243,7 +249,8 @@ static void start_defines(void **state)
     fake_start(&fake, serve_board, &b);
     run_expect(fake.run,
                WORDS("start", "web", "--kernel", "dir/k", "--initrd=/i", "--cmdline", "a b",
-                     "--memory", "512M", "--cpus", "2", "--cpu", "v2,-cx16", "--paused"),
+                     "--memory", "512M", "--cpus", "2", "--cpu", "v2,-cx16", "--paused", "--disk",
+                     "d/a.img", "--disk=/dev/b,ro,id=root"),
                0, "", "");
     fake_stop(&fake);
     assert_non_null(getcwd(here, sizeof(here)));
@@ -254,6 +261,7 @@ static void start_defines(void **state)
     assert_string_equal(b.initrd, "/i");
     assert_string_equal(b.cmdline, "a b");
     assert_string_equal(b.cpu, "v2,-cx16");
+    assert_string_equal(b.disks, "/a.img||0;/b|root|1;");
     assert_int_equal(b.memory_bytes, 512u << 20);
     assert_int_equal(b.cpus, 2);
     assert_true(b.paused);

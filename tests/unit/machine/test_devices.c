@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "base/crc32c.h"
 #include "machine/devices/acpi_pm.h"
+#include "machine/devices/virtio_blk.h"
 #include "machine/devices/virtio_rng.h"
 #include "machine/vcpu_state.h"
 #include "machine/vm_state.h"
@@ -411,6 +412,7 @@ static void test_schema(void **state)
     for (unsigned i = 0; i < devices_count; i++)
         assert_int_equal(field_describe(devices_table[i]->state, &now, &err), 0);
     assert_int_equal(field_describe(virtio_rng_type.state, &now, &err), 0);
+    assert_int_equal(field_describe(virtio_blk_type.state, &now, &err), 0);
     buf_append(&now, "", 1);
     FILE *f = fopen(path, "r");
     size_t n = f ? fread(golden, 1, sizeof(golden) - 1, f) : 0;
