@@ -62,6 +62,12 @@ void bitmap_set_range(struct bitmap *b, size_t first, size_t count)
     }
 }
 
+void bitmap_clear(struct bitmap *b, size_t bit)
+{
+    if (bit < b->bits)
+        atomic_fetch_and(&b->words[bit / 64], ~(1ull << (bit % 64)));
+}
+
 bool bitmap_test(const struct bitmap *b, size_t bit)
 {
     return bit < b->bits && (atomic_load(&b->words[bit / 64]) >> (bit % 64) & 1);

@@ -25,6 +25,9 @@ void bitmap_set(struct bitmap *b, size_t bit);
 /* Sets first..first+count-1, clipped to the bitmap. [any] */
 void bitmap_set_range(struct bitmap *b, size_t first, size_t count);
 
+/* Clears one bit; bits outside are ignored. [any] */
+void bitmap_clear(struct bitmap *b, size_t bit);
+
 bool bitmap_test(const struct bitmap *b, size_t bit);
 
 /* Takes a word: returns it and leaves zero. [any] */

@@ -106,6 +106,17 @@ void cpuid_remove(struct cpuid_set *set, uint32_t function)
     set->count = kept;
 }
 
+void cpuid_vendor(const struct cpuid_set *set, char vendor[CPUID_VENDOR_SIZE])
+{
+    const struct kvm_cpuid_entry2 *leaf = cpuid_look(set, 0, 0);
+    memset(vendor, 0, CPUID_VENDOR_SIZE);
+    if (!leaf)
+        return;
+    memcpy(vendor, &leaf->ebx, 4);
+    memcpy(vendor + 4, &leaf->edx, 4);
+    memcpy(vendor + 8, &leaf->ecx, 4);
+}
+
 bool cpuid_is_amd(const struct cpuid_set *set)
 {
     const struct kvm_cpuid_entry2 *e = cpuid_look(set, 0, 0);

@@ -46,5 +46,9 @@ int cpuid_put(struct cpuid_set *set, uint32_t function, uint32_t index, const ui
 /* Removes a leaf with all its sub-leaves. [any] */
 void cpuid_remove(struct cpuid_set *set, uint32_t function);
 
+/* The vendor of leaf 0 as text; empty without that leaf. [any] */
+#define CPUID_VENDOR_SIZE 13
+void cpuid_vendor(const struct cpuid_set *set, char vendor[CPUID_VENDOR_SIZE]);
+
 /* AMD, or Hygon, which answers as AMD does. [any] */
 bool cpuid_is_amd(const struct cpuid_set *set);

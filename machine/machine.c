@@ -28,6 +28,7 @@ struct machine {
     struct machine_host host;
     unsigned cpus, made; /* wanted; with a vCPU */
     struct mem mem;
+    struct fill fill;
     struct vm vm;
     struct dirty dirty;
     struct bus pio, mmio;
@@ -182,8 +183,10 @@ static int load_kernel(struct machine *m, const struct machine_config *config, s
 static int make_memory(struct machine *m, const struct machine_config *config, struct err *err)
 {
     const struct machine_saved *saved = config->saved;
-    return saved ? mem_init_from(&m->mem, config->memory_bytes, saved->extents, saved->count, err)
-                 : mem_init(&m->mem, config->memory_bytes, err);
+    if (!saved)
+        return mem_init(&m->mem, config->memory_bytes, err);
+    int rc = mem_init_from(&m->mem, config->memory_bytes, saved->extents, saved->count, err);
+    return rc == 0 && saved->fill ? fill_start(&m->fill, &m->mem, saved->fill, err) : rc;
 }
 
 static int take_state(struct machine *m, struct span state, enum clock_policy clock,
@@ -327,6 +330,7 @@ void machine_free(struct machine *m)
         io_fini(&m->io);
     dirty_fini(&m->dirty);
     vm_fini(&m->vm);
+    fill_stop(&m->fill); /* nobody is left who waits for memory */
     mem_fini(&m->mem);
     free(m);
 }

@@ -13,6 +13,7 @@
 #include "machine/console.h"
 #include "machine/counters.h"
 #include "machine/devices/devices.h"
+#include "machine/fill.h"
 #include "machine/kvm.h"
 #include "machine/report.h"
 #include "vmstate/section.h"
@@ -37,6 +38,8 @@ struct machine_config {
 struct machine_saved {
     const struct mem_extent *extents; /* what memory begins as */
     size_t count;
+    const struct fill_plan
+        *fill;         /* what of it comes later; NULL for nothing; outlives the machine */
     struct span state; /* sections (machine/state.h) */
     enum clock_policy clock;
     struct machine_loaded *loaded; /* filled when the state is loaded; may be NULL */

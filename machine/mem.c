@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -61,18 +62,19 @@ int mem_init(struct mem *mem, uint64_t size, struct err *err)
     return rc;
 }
 
-/* In order, within RAM, whole pages, within the file: a mapping behind a file's end would kill us
- * where the guest touches it. */
-static int check_extent(const struct mem *mem, const struct mem_extent *e, uint64_t from,
-                        struct err *err)
+/* Within RAM, whole pages, within the file: a mapping behind a file's end would kill us where the
+ * guest touches it. */
+static int check_extent(const struct mem *mem, const struct mem_extent *e, struct err *err)
 {
     struct stat st;
-    if ((e->offset | e->bytes | e->at) % MEM_PAGE || e->bytes == 0 || e->offset < from ||
-        e->offset > mem->size || e->bytes > mem->size - e->offset)
+    if ((e->offset | e->bytes | e->at) % MEM_PAGE || e->bytes == 0 || e->offset > mem->size ||
+        e->bytes > mem->size - e->offset)
         return err_set(err, EINVAL,
                        "the piece of memory at 0x%" PRIx64 " with %" PRIu64
                        " bytes is out of place",
                        e->offset, e->bytes);
+    if (e->fd == MEM_EXTENT_ZERO)
+        return 0;
     if (fstat(e->fd, &st) < 0)
         return err_sys(err, errno, "cannot look at a memory file");
     if (e->at > (uint64_t)st.st_size || e->bytes > (uint64_t)st.st_size - e->at)
@@ -84,16 +86,17 @@ static int check_extent(const struct mem *mem, const struct mem_extent *e, uint6
 static int map_extents(struct mem *mem, const struct mem_extent *extents, size_t count,
                        struct err *err)
 {
-    uint64_t from = 0;
+    const int flags = MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE;
     for (size_t i = 0; i < count; i++) {
         const struct mem_extent *e = &extents[i];
-        int rc = check_extent(mem, e, from, err);
+        int rc = check_extent(mem, e, err);
         if (rc < 0)
             return rc;
+        bool zero = e->fd == MEM_EXTENT_ZERO;
         if (mmap(mem->base + e->offset, e->bytes, PROT_READ | PROT_WRITE,
-                 MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, e->fd, (off_t)e->at) == MAP_FAILED)
+                 zero ? flags | MAP_ANONYMOUS : flags, zero ? -1 : e->fd,
+                 (off_t)e->at) == MAP_FAILED)
             return err_sys(err, errno, "cannot map a piece of a memory file");
-        from = e->offset + e->bytes;
     }
     return 0;
 }

@@ -1,10 +1,11 @@
 /*
  * Guest memory, and the only door to it.
  *
- * RAM is one memfd mapped shared, laid out in guest order: below 3 GiB from address 0, the rest
- * from 4 GiB on. "RAM offset" is the position in the memfd. Devices and loaders read and write by
- * guest address through the functions here; a range is refused unless it lies in one region as a
- * whole. Every write marks the VMM's dirty bitmap, because KVM's log knows nothing of it.
+ * RAM is one memfd mapped shared (or, of a saved machine, what mem_init_from makes), laid out in
+ * guest order: below 3 GiB from address 0, the rest from 4 GiB on. "RAM offset" is the position in
+ * the memfd. Devices and loaders read and write by guest address through the functions here; a
+ * range is refused unless it lies in one region as a whole. Every write marks the VMM's dirty
+ * bitmap, because KVM's log knows nothing of it.
  */
 #pragma once
 
@@ -44,14 +45,18 @@ struct mem_extent {
     uint64_t at;            /* in the file */
 };
 
+/* As fd: zeros over a part of an earlier piece. (Not -1, which is a file that could not be opened.)
+ */
+#define MEM_EXTENT_ZERO (-2)
+
 /* More pieces than this may pass the kernel's limit of mappings (vm.max_map_count, 65530). */
 #define MEM_EXTENTS_MAX 32768u
 
 /*
- * RAM that begins as extents of files (in ascending order, none overlapping; what lies between them
- * is zero), mapped privately: nothing is read or copied before it is touched, the files are never
- * written, and all who map them share the page cache. Such RAM has no descriptor of its own: fd is
- * -1.
+ * RAM that begins as extents of files (mapped in their order, a later one over the earlier ones;
+ * what lies in none is zero), mapped privately: nothing is read or copied before it is touched, the
+ * files are never written, and all who map them share the page cache. Such RAM has no descriptor of
+ * its own: fd is -1.
  */
 int mem_init_from(struct mem *mem, uint64_t size, const struct mem_extent *extents, size_t count,
                   struct err *err);
