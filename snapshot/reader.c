@@ -147,20 +147,6 @@ static int open_layers(struct reader *r, const int *dirfds, unsigned count, bool
     return rc;
 }
 
-static int init_unpacking(struct reader *r, struct err *err)
-{
-    bool packed = false;
-    for (unsigned i = 0; i < r->count; i++)
-        packed |= r->layers[i].packed;
-    if (!packed)
-        return 0;
-    r->frame = malloc(packer_bound(SNAPSHOT_CHUNK_BYTES));
-    r->chunk = malloc(SNAPSHOT_CHUNK_BYTES);
-    if (!r->frame || !r->chunk)
-        return err_set(err, ENOMEM, "no memory to unpack with");
-    return unpacker_init(&r->unpacker, err);
-}
-
 static int open_chain(struct reader *r, const int *dirfds, unsigned count, bool linked,
                       struct err *err)
 {
@@ -168,8 +154,6 @@ static int open_chain(struct reader *r, const int *dirfds, unsigned count, bool 
     if (count == 0 || count > SNAPSHOT_CHAIN_MAX)
         return err_set(err, EINVAL, "a chain of %u snapshots cannot be read", count);
     int rc = open_layers(r, dirfds, count, linked, err);
-    if (rc == 0)
-        rc = init_unpacking(r, err);
     if (rc < 0) {
         reader_close(r);
         return rc;
@@ -212,10 +196,8 @@ void reader_close(struct reader *r)
         free(l->index);
         free(l->frame_at);
     }
-    unpacker_fini(&r->unpacker);
+    reader_rest(r);
     free(r->layers);
-    free(r->frame);
-    free(r->chunk);
     *r = (struct reader){.cached_layer = -1};
 }
 

@@ -70,12 +70,24 @@ int reader_state(const struct reader *r, int dirfd, struct buf *out, struct err 
  */
 bool reader_next_extent(const struct reader *r, uint64_t from, struct reader_extent *extent);
 
+/* The same within [from, end), both whole pages: what is behind `end` is not looked at. */
+bool reader_extent_before(const struct reader *r, uint64_t from, uint64_t end,
+                          struct reader_extent *extent);
+
+/* The first pages at or behind page `from` that may be other than zero, within [from, limit);
+ * *begin == limit when there are none. Holes of a raw full image count as zero. */
+void reader_next_data(const struct reader *r, size_t from, size_t limit, size_t *begin,
+                      size_t *end);
+
 /* All of them, freed by the caller; refuses more than `max`: then reader_read is the better way. */
 int reader_extents(const struct reader *r, size_t max, struct reader_extent **extents,
                    size_t *count, struct err *err);
 
 /* RAM as the guest had it: whole pages. */
 int reader_read(struct reader *r, uint64_t offset, void *to, uint64_t bytes, struct err *err);
+
+/* Gives back what only reading memory needs, until that is wanted again. */
+void reader_rest(struct reader *r);
 
 /* Unpacks (and checks) one chunk of a packed layer into `to`, which has room for a MiB: its data
  * pages one after the other; *bytes of them. */

@@ -8,6 +8,7 @@
 #include "base/le.h"
 #include "snapshot/chunk.h"
 #include "snapshot/reader.h"
+#include "vmstate/pages.h"
 
 #define PAGE PAGES_PAGE_BYTES
 #define LOOK_AHEAD                                                                                 \
@@ -31,25 +32,49 @@ static int layer_of(const struct reader *r, uint64_t page, uint64_t *end)
     return READER_ZERO;
 }
 
-bool reader_next_extent(const struct reader *r, uint64_t from, struct reader_extent *extent)
+bool reader_extent_before(const struct reader *r, uint64_t from, uint64_t end,
+                          struct reader_extent *extent)
 {
-    uint64_t page = from / PAGE, at = page;
-    if (page >= r->npages)
+    uint64_t page = from / PAGE, at = page, stop = end / PAGE < r->npages ? end / PAGE : r->npages;
+    if (page >= stop)
         return false;
     int layer = READER_ZERO, next;
     do {
-        uint64_t end = r->npages - at < LOOK_AHEAD ? r->npages : at + LOOK_AHEAD;
-        next = layer_of(r, at, &end);
+        uint64_t same = stop - at < LOOK_AHEAD ? stop : at + LOOK_AHEAD;
+        next = layer_of(r, at, &same);
         if (at == page)
             layer = next;
         if (next == layer)
-            at = end;
-    } while (next == layer && at < r->npages);
+            at = same;
+    } while (next == layer && at < stop);
     *extent =
         (struct reader_extent){.offset = page * PAGE, .length = (at - page) * PAGE, .layer = layer};
     if (layer != READER_ZERO && !r->layers[layer].packed)
         extent->file_offset = extent->offset;
     return true;
+}
+
+bool reader_next_extent(const struct reader *r, uint64_t from, struct reader_extent *extent)
+{
+    return reader_extent_before(r, from, r->ram_bytes, extent);
+}
+
+void reader_next_data(const struct reader *r, size_t from, size_t limit, size_t *begin, size_t *end)
+{
+    struct reader_extent e;
+    for (; reader_extent_before(r, from * PAGE, limit * PAGE, &e); from = *end) {
+        *begin = from;
+        *end = from + e.length / PAGE;
+        if (e.layer == READER_ZERO)
+            continue;
+        size_t all = *end;
+        if (!r->layers[e.layer].mapped)
+            pages_next_in_file(r->layers[e.layer].memory_fd, from, all, begin, end);
+        if (*begin < all)
+            return;
+        *end = all;
+    }
+    *begin = *end = limit;
 }
 
 int reader_extents(const struct reader *r, size_t max, struct reader_extent **extents,
@@ -79,6 +104,28 @@ int reader_extents(const struct reader *r, size_t max, struct reader_extent **ex
     return 0;
 }
 
+static int prepare(struct reader *r, struct err *err)
+{
+    if (r->unpacker.context)
+        return 0;
+    r->frame = malloc(packer_bound(SNAPSHOT_CHUNK_BYTES));
+    r->chunk = malloc(SNAPSHOT_CHUNK_BYTES);
+    int rc = r->frame && r->chunk ? 0 : err_set(err, ENOMEM, "no memory to unpack with");
+    if (rc == 0)
+        rc = unpacker_init(&r->unpacker, err);
+    if (rc < 0)
+        reader_rest(r);
+    return rc;
+}
+
+void reader_rest(struct reader *r)
+{
+    unpacker_fini(&r->unpacker);
+    clean_free(&r->frame);
+    clean_free(&r->chunk);
+    r->cached_layer = -1;
+}
+
 int reader_unpack(struct reader *r, unsigned layer, uint64_t chunk, uint8_t *to, size_t *bytes,
                   struct err *err)
 {
@@ -89,7 +136,9 @@ int reader_unpack(struct reader *r, unsigned layer, uint64_t chunk, uint8_t *to,
     *bytes = (size_t)data * PAGE;
     if (data == 0)
         return 0;
-    int rc = fileio_read(l->memory_fd, "memory", r->frame, len, at, err);
+    int rc = prepare(r, err);
+    if (rc == 0)
+        rc = fileio_read(l->memory_fd, "memory", r->frame, len, at, err);
     if (rc == 0 &&
         crc32c(0, r->frame, len) != le_get(l->index + SNAPSHOT_INDEX_ENTRY * chunk + 4, 4))
         rc = err_set(err, EBADMSG, "'memory' is damaged in the %zu bytes from offset %llu on", len,
@@ -110,7 +159,9 @@ static int read_packed(struct reader *r, int layer, uint64_t page, uint64_t end,
     size_t bytes;
     if (r->cached_layer != layer || r->cached_chunk != chunk) {
         r->cached_layer = -1;
-        int rc = reader_unpack(r, (unsigned)layer, chunk, r->chunk, &bytes, err);
+        int rc = prepare(r, err);
+        if (rc == 0)
+            rc = reader_unpack(r, (unsigned)layer, chunk, r->chunk, &bytes, err);
         if (rc < 0)
             return rc;
         r->cached_layer = layer;
