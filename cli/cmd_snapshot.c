@@ -147,6 +147,8 @@ int cmd_restore(const struct args *args, struct err *err)
     body.name = args->name ? (char *)args->name : body.name;
     body.count = (uint32_t)args->count;
     body.paused = args->paused;
+    body.replace = args->replace;
+    body.verify = args->verify;
     body.freeze_clock = strcmp(args->clock, "freeze") == 0;
     request.body_case = FERRY__REQUEST__BODY_RESTORE;
     request.restore = &body;

@@ -119,6 +119,10 @@ static const struct option restore_options[] = {
      "Stop before the next instruction; 'vmctl resume' lets it run."},
     {"clock", "advance|freeze", OPTION_CHOICE, OPTION_STRING(clock), .fallback = "advance", .help =
      "Whether the guest's clock goes on as if the time had passed, or from where it stood."},
+    {"verify", NULL, OPTION_FLAG, OPTION_BOOL(verify), .help =
+     "Read and check every byte of the snapshot, and of those it is based on, before anything starts."},
+    {"replace", NULL, OPTION_FLAG, OPTION_BOOL(replace), .help =
+     "Take the place of the VM that has the name: back in time in place. It runs on until the restored one is ready, and stays if that fails."},
     {NULL},
 };
 
@@ -234,8 +238,10 @@ const struct command commands[] = {
      "is in the catalogue already is not written again."},
     {"restore", {SNAPSHOT}, restore_options, cmd_restore,
      "start VMs from a snapshot",
-     "They go on where it was taken. Ends when they do, or, with --paused, when they are about to. "
-     "Memory is taken as it is on disk; 'snapshot verify' checks it."},
+     "They go on where it was taken, each a machine of its own. Ends when they do, or, with --paused, "
+     "when they are about to. Memory is read when it is touched: of a raw image as it is on disk, unless "
+     "--verify checks it first; of a packed one checked piece by piece, in the background. A guest "
+     "whose memory turns out to be damaged ends at once. The kernel's file is needed only for a reset."},
     {"migrate", {VM, {"HOST[:PORT]", WORD_PEER}}, migrate_options, cmd_migrate,
      "move a guest to another host while it runs",
      "Its memory is copied while it runs; then it stands still for the last of it and goes on there, under "

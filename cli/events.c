@@ -23,6 +23,7 @@ static const struct kind_row {
     [FERRY__EVENT_KIND__EVENT_SNAPSHOT_CREATED] = {"snapshot-created", "snapshot"},
     [FERRY__EVENT_KIND__EVENT_SNAPSHOT_FAILED] = {"snapshot-failed", "no snapshot"},
     [FERRY__EVENT_KIND__EVENT_SNAPSHOT_REMOVED] = {"snapshot-removed", "snapshot gone"},
+    [FERRY__EVENT_KIND__EVENT_RESTORED] = {"restored", "restored"},
 };
 
 static const struct kind_row *kind_of(const Ferry__Event *event)

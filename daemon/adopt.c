@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -15,6 +14,7 @@
 #include "base/name.h"
 #include "daemon/record.h"
 #include "daemon/spawn.h"
+#include "daemon/stand_in.h"
 #include "daemon/tenant.h"
 #include "daemon/tenant_run.h"
 #include "proto/frame.h"
@@ -133,7 +133,7 @@ static void settle(struct tenant *t, int record)
     if (record >= 0 && record_read(record, NULL, &status, &ignored) == 0 &&
         status->state == FERRY__WORKER_STATE__WORKER_ENDED && status->ending) {
         tenant_take_ending(t, status->ending);
-        to = FERRY__VM_STATE__VM_STOPPED;
+        to = tenant_ended_state(status->ending);
     } else if (tenant_in(t, STATE_BIT(STARTING))) { /* no guest of it ever ran */
         tenant_end(t, FERRY__END_KIND__END_START_FAILED, "ferryd ended while it was started");
         to = FERRY__VM_STATE__VM_STOPPED;
@@ -151,23 +151,6 @@ static void settle(struct tenant *t, int record)
         log_error("%s: %s", t->name, ignored.text);
 }
 
-/* Whether the process has that very file open. */
-static bool has_open(pid_t pid, int file)
-{
-    char path[40];
-    struct stat wanted, st;
-    bool found = false;
-    snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
-    DIR *dir = opendir(path);
-    if (dir && fstat(file, &wanted) == 0)
-        for (struct dirent *e; !found && (e = readdir(dir));)
-            found = fstatat(dirfd(dir), e->d_name, &st, 0) == 0 && st.st_dev == wanted.st_dev &&
-                    st.st_ino == wanted.st_ino;
-    if (dir)
-        closedir(dir);
-    return found;
-}
-
 /* The worker wrote its number into the record itself; and it is believed only when that process
  * holds the record, because who is adopted may be killed. */
 static int identify_by_record(struct tenant *t, int record, struct err *err)
@@ -178,7 +161,7 @@ static int identify_by_record(struct tenant *t, int record, struct err *err)
         return rc;
     rc = process_open(&t->process, (pid_t)status->pid, NULL, err);
     frame_free((ProtobufCMessage *)status);
-    if (rc == 0 && !has_open(t->process.pid, record)) {
+    if (rc == 0 && !process_has_open(&t->process, record)) {
         process_close(&t->process);
         rc = err_set(err, ESRCH, "the process that its record names is not the worker");
     }
@@ -262,6 +245,9 @@ static int list_names(const struct root *root, struct dirent ***names, struct er
 int adopt_all(struct daemon *d, void (*done)(struct daemon *d), struct err *err)
 {
     struct dirent **names;
+    int rc = stand_in_recover(&d->root, err);
+    if (rc < 0)
+        return rc;
     struct adoption *all = calloc(1, sizeof(*all));
     if (!all)
         return err_set(err, ENOMEM, "no memory for finding VMs");

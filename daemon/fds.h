@@ -9,7 +9,7 @@
 #include "base/err.h"
 #include "proto/frame.h"
 
-#define FDS_MAX 32
+#define FDS_MAX 96 /* a chain of snapshots has up to 64 layers, a directory each */
 
 struct fds {
     int fd[FDS_MAX]; /* owned; -1 where there is none or it was taken */

@@ -21,11 +21,13 @@
 struct reader {
     TAILQ_ENTRY(reader) all;
     struct request *request;
-    uint64_t offset;
-    bool asking; /* a read is on its way */
-    bool at_end; /* everything there was is read */
-    bool placed; /* the offset is what the client meant */
-    int file;    /* -1 while the worker lives */
+    uint64_t offset;      /* as the client counts */
+    uint64_t before;      /* what earlier workers said: the worker counts from there */
+    unsigned incarnation; /* of the tenant's worker */
+    bool asking;          /* a read is on its way */
+    bool at_end;          /* everything there was is read */
+    bool placed;          /* the offset is what the client meant */
+    int file;             /* -1 while the worker lives */
 };
 
 TAILQ_HEAD(reader_list, reader);
@@ -124,7 +126,7 @@ static void watch_for_more(struct reader *r)
     Ferry__WorkerRequest request = FERRY__WORKER_REQUEST__INIT;
     if (hub->watching)
         return;
-    watch.offset = r->offset;
+    watch.offset = r->offset - r->before;
     request.body_case = FERRY__WORKER_REQUEST__BODY_CONSOLE_WATCH;
     request.console_watch = &watch;
     hub->watching = tenant_call(hub->tenant, &request, 0, on_watch, hub, &ignored) == 0;
@@ -147,12 +149,12 @@ static void on_data(struct reader *r, const Ferry__WorkerConsoleData *data)
         return;
     }
     if (data->data.len) {
-        send_output(r, data->offset, data->data.data, data->data.len);
-        r->at_end = r->offset >= data->end;
+        send_output(r, r->before + data->offset, data->data.data, data->data.len);
+        r->at_end = r->offset >= r->before + data->end;
     } else {
         r->at_end = true;
-        if (r->offset > data->end) /* it asked for what was never said */
-            r->offset = data->end;
+        if (r->offset > r->before + data->end) /* it asked for what was never said */
+            r->offset = r->before + data->end;
     }
     if (r->at_end && !r->request->message->console->follow)
         reader_end(r, NULL);
@@ -181,7 +183,7 @@ static void read_more(struct reader *r)
     struct err ignored;
     Ferry__WorkerConsoleRead ask = FERRY__WORKER_CONSOLE_READ__INIT;
     Ferry__WorkerRequest request = FERRY__WORKER_REQUEST__INIT;
-    ask.offset = r->placed ? r->offset : 0;
+    ask.offset = r->placed ? r->offset - r->before : 0;
     ask.max_bytes = r->placed ? CHUNK_BYTES : 1;
     request.body_case = FERRY__WORKER_REQUEST__BODY_CONSOLE_READ;
     request.console_read = &ask;
@@ -206,13 +208,14 @@ static void pump_file(struct reader *r)
     uint8_t data[CHUNK_BYTES];
     ssize_t n = place_in_file(r, &err);
     while (n >= 0 && !request_is_full(r->request)) {
-        n = console_file_read(r->file, &r->offset, data, sizeof(data), &err);
+        uint64_t at = r->offset - r->before;
+        n = console_file_read(r->file, &at, data, sizeof(data), &err);
         if (n == 0) {
             reader_end(r, NULL);
             return;
         }
         if (n > 0)
-            send_output(r, r->offset, data, (size_t)n);
+            send_output(r, r->before + at, data, (size_t)n);
     }
     if (n < 0)
         reader_end(r, &err);
@@ -251,6 +254,17 @@ static void drained(struct request *rq)
     pump(rq->state);
 }
 
+/* Another worker has taken the place of the one it read from, and has said nothing yet. */
+static void turn_to_successor(struct reader *r)
+{
+    r->incarnation = r->request->tenant->incarnation;
+    r->before = r->offset;
+    r->placed = true;
+    r->at_end = false;
+    clean_fd(&r->file);
+    pump(r);
+}
+
 static void on_moved(struct tenant_watch *watch, bool removed)
 {
     struct request *rq = (struct request *)watch;
@@ -262,6 +276,8 @@ static void on_moved(struct tenant_watch *watch, bool removed)
         tenant_unwatch(watch);
         rq->tenant = NULL;
         request_fail(rq, &err);
+    } else if (r->incarnation != rq->tenant->incarnation) {
+        turn_to_successor(r);
     } else if (r->file < 0 && !tenant_in(rq->tenant, STATES_LIVE)) {
         turn_to_file(r);
     }
@@ -280,6 +296,7 @@ int handle_console(struct request *rq, struct err *err)
     }
     *r = (struct reader){.request = rq,
                          .offset = rq->message->console->offset,
+                         .incarnation = t->incarnation,
                          .placed = rq->message->console->tail_bytes == 0,
                          .file = -1};
     TAILQ_INSERT_TAIL(&hub->readers, r, all);

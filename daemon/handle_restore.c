@@ -1,9 +1,11 @@
 /*
  * restore: machines that go on from a snapshot.
  *
- * The snapshot is opened and checked in a task; then each clone is defined and started like any VM,
- * but for the saved state that its worker gets. The reply comes when all of them run (or stand
- * paused). When one does not start, the client cancels, or leaves, all of them are undone.
+ * The snapshot is opened and checked in a task (restore_source.h); then each clone is defined and
+ * started like any VM, but that its worker gets the snapshot. The reply comes when all of them run
+ * (or stand paused). When one does not start, the client cancels, or leaves, all of them are
+ * undone.
+ * With `replace` the machine takes the place of the VM that has its name (replace.h).
  */
 #include <errno.h>
 #include <stdio.h>
@@ -11,202 +13,180 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/log.h"
 #include "base/name.h"
+#include "base/uuid.h"
 #include "daemon/definition.h"
 #include "daemon/handlers.h"
-#include "daemon/task.h"
+#include "daemon/replace.h"
+#include "daemon/restore_source.h"
+#include "daemon/snapshot_task.h"
 #include "daemon/tenant.h"
 #include "proto/frame.h"
-#include "snapshot/catalogue.h"
-#include "snapshot/reader.h"
 
-/* As many pieces of memory as one start message holds. */
-#define RESTORE_EXTENTS_MAX 16384u
+/* Begins with a task, which reads the snapshot; it ends before the first clone is defined. */
+struct reading {
+    struct snapshot_task task;
+    struct restore_source source;
+    const char *kvm; /* borrowed from the daemon */
+    bool verify;
+};
 
 struct clone {
     struct tenant_watch watch; /* first: its callback gets the clone by it */
-    struct restore_task *task; /* borrowed */
-    struct tenant *tenant;     /* borrowed; NULL once it is removed */
+    struct restore *restore;   /* borrowed */
+    struct tenant *tenant;     /* borrowed, watched; NULL when there is none */
+    bool waiting;              /* for it to run, or, when all is undone, to end */
     char name[NAME_MAX_CHARS + 1];
 };
 
-struct restore_task {
+struct restore {
     struct request *rq; /* NULL once it left */
     struct daemon *daemon;
     struct err err; /* the first failure */
-    char snapshot[NAME_MAX_CHARS + 1];
-    char vm[NAME_MAX_CHARS + 1]; /* as asked; empty for the snapshot's own */
-    unsigned count, starting;    /* clones; of them not yet running */
-    bool paused;
-    struct reader reader; /* open once the task has run well */
-    bool is_open;
-    Ferry__WorkerRestore message;
-    Ferry__WorkerExtent *extents, **extent_list; /* owned */
+    struct restore_source source;
     Ferry__SnapshotRef self, *lineage[SNAPSHOT_LINEAGE_MAX + 1];
+    char text[NAME_MAX_CHARS + UUID_TEXT_SIZE + 32]; /* the event's */
+    unsigned count, waiting;                         /* clones; of them those waited for */
+    bool paused, undone, replaces;
+    struct replace replace; /* when it does */
+    struct timeout *later;
     struct spawn_saved saved;
     struct clone *clones; /* owned */
 };
 
-static void restore_free(struct restore_task *t)
-{
-    if (t->is_open)
-        reader_close(&t->reader);
-    clean_fd(&t->saved.state_fd);
-    free(t->extents);
-    free(t->extent_list);
-    free(t->clones);
-    free(t);
-}
-
 /* reading the snapshot ------------------------------------------------------------------ [job] */
 
-static int take_extents(struct restore_task *t, struct err *err)
+static bool on_verified(void *ctx, uint64_t done, uint64_t total)
 {
-    CLEAN(clean_free) struct reader_extent *all = NULL;
-    size_t n;
-    int rc = reader_extents(&t->reader, RESTORE_EXTENTS_MAX, &all, &n, err);
-    if (rc < 0)
-        return rc;
-    t->extents = calloc(n + 1, sizeof(*t->extents));
-    t->extent_list = calloc(n + 1, sizeof(*t->extent_list));
-    if (!t->extents || !t->extent_list)
-        return err_set(err, ENOMEM, "no memory for %zu pieces of memory", n);
-    ferry__worker_restore__init(&t->message);
-    for (size_t i = 0; i < n; i++) {
-        Ferry__WorkerExtent *e = &t->extents[t->message.n_extents];
-        if (all[i].layer == READER_ZERO)
-            continue;
-        ferry__worker_extent__init(e);
-        e->offset = all[i].offset;
-        e->bytes = all[i].length;
-        e->file = (uint32_t)all[i].layer;
-        e->at = all[i].file_offset;
-        t->extent_list[t->message.n_extents++] = e;
-    }
-    t->message.extents = t->extent_list;
-    return 0;
+    struct snapshot_task *t = ctx;
+    const struct snapshot_progress now = {
+        .stage = "verifying", .done_bytes = done, .total_bytes = total};
+    snapshot_task_tell(t, &now);
+    return !snapshot_task_is_cancelled(t);
 }
 
-static int take_layers(struct restore_task *t, struct err *err)
+static int run(struct snapshot_task *t, struct err *err)
 {
-    if (t->reader.count > SPAWN_LAYERS_MAX)
-        return err_set(err, E2BIG, "'%s' is a chain of %u snapshots; at most %u can be started",
-                       t->snapshot, t->reader.count, SPAWN_LAYERS_MAX);
-    for (unsigned i = 0; i < t->reader.count; i++) {
-        if (t->reader.layers[i].packed)
-            return err_set(err, ENOTSUP, "'%s' is packed, and cannot be mapped", t->snapshot);
-        t->saved.layers[i] = t->reader.layers[i].memory_fd;
-    }
-    t->message.files = t->reader.count;
-    t->saved.message = &t->message;
-    return 0;
+    struct reading *r = (struct reading *)t;
+    const struct verify_watch watch = {.progress = on_verified, .ctx = t};
+    int rc = restore_source_open(&r->source, &t->catalogue, t->name, r->kvm, err);
+    return rc < 0 || !r->verify ? rc : restore_source_verify(&r->source, &watch, err);
 }
 
-/* What the clones come from: what the snapshot came from, and itself. */
-static void take_lineage(struct restore_task *t)
+static void fini(struct snapshot_task *t)
 {
-    const Ferry__SnapshotManifest *m = reader_manifest(&t->reader);
-    ferry__snapshot_ref__init(&t->self);
-    t->self.uuid = m->uuid;
-    t->self.name = m->name;
-    for (size_t i = 0; i < m->n_lineage; i++)
-        t->lineage[i] = m->lineage[i];
-    t->lineage[m->n_lineage] = &t->self;
-    t->message.lineage = t->lineage;
-    t->message.n_lineage = m->n_lineage + 1;
-}
-
-/* The state is read once here, to see that it is whole; the worker gets the file. */
-static int take_state(struct restore_task *t, const struct catalogue *c, struct err *err)
-{
-    struct buf state;
-    CLEAN(clean_fd) int dirfd = catalogue_open(c, t->snapshot, err);
-    if (dirfd < 0)
-        return dirfd;
-    buf_init(&state, SNAPSHOT_STATE_MAX);
-    int rc = reader_state(&t->reader, dirfd, &state, err);
-    buf_fini(&state);
-    if (rc < 0)
-        return rc;
-    rc = t->saved.state_fd = manifest_open_file(dirfd, reader_manifest(&t->reader), "state", err);
-    return rc < 0 ? rc : 0;
-}
-
-static void on_run(struct task *task, void *ctx)
-{
-    struct restore_task *t = ctx;
-    struct catalogue c = {.fd = t->daemon->root.snapshots_fd, .io = &fileio_system};
-    struct err *err = &t->err;
-    bool freeze = t->message.freeze_clock;
-    if (reader_open(&t->reader, &c, t->snapshot, err) < 0)
-        return;
-    t->is_open = true;
-    if (take_extents(t, err) == 0 && take_layers(t, err) == 0)
-        take_state(t, &c, err);
-    take_lineage(t);
-    t->message.freeze_clock = freeze;
+    restore_source_close(&((struct reading *)t)->source);
 }
 
 /* starting the clones ------------------------------------------------------------------ [loop] */
 
-static void end(struct restore_task *t)
+static void restore_free(struct restore *r)
+{
+    timeout_cancel(&r->later);
+    restore_source_close(&r->source);
+    free(r->clones);
+    free(r);
+}
+
+static void end(struct restore *r)
 {
     Ferry__RestoreReply restored = FERRY__RESTORE_REPLY__INIT;
     Ferry__Reply reply = FERRY__REPLY__INIT;
-    CLEAN(clean_free) char **names = calloc(t->count + 1, sizeof(*names));
-    struct request *rq = t->rq;
-    for (unsigned i = 0; names && t->clones && i < t->count; i++)
-        names[restored.n_names++] = t->clones[i].name;
+    CLEAN(clean_free) char **names = calloc(r->count + 1, sizeof(*names));
+    struct request *rq = r->rq;
+    for (unsigned i = 0; i < r->count; i++) {
+        tenant_unwatch(&r->clones[i].watch);
+        if (names)
+            names[restored.n_names++] = r->clones[i].name;
+    }
     restored.names = names;
     reply.body_case = FERRY__REPLY__BODY_RESTORED;
     reply.restored = &restored;
     if (rq)
         rq->state = NULL;
-    if (rq && t->err.code)
-        request_fail(rq, &t->err);
+    if (rq && r->err.code)
+        request_fail(rq, &r->err);
     else if (rq)
         request_done(rq, &reply);
-    restore_free(t);
+    restore_free(r);
 }
 
-/* Those that run are killed and forgotten; those that start are killed and forget themselves. */
-static void undo(struct restore_task *t)
+/* All workers are gone by now. One whose start failed has forgotten itself; one that was killed
+ * for the others, or ended by itself meanwhile, is forgotten here. */
+static void end_undone(void *ctx)
 {
-    for (unsigned i = 0; i < t->count; i++) {
-        struct tenant *tenant = t->clones[i].tenant;
-        if (!tenant)
-            continue;
-        tenant->transient = true;
-        if (tenant_in(tenant, STATES_LIVE))
-            tenant_kill(tenant, "the restore was undone");
+    struct restore *r = ctx;
+    struct err err;
+    for (unsigned i = 0; i < r->count; i++) {
+        struct clone *clone = &r->clones[i];
+        if (clone->tenant && registry_remove(clone->tenant, &err) < 0)
+            log_error("%s: %s", clone->name, err.text);
     }
+    end(r);
 }
 
-/* Another one runs, or failed: when it was the last, that is the answer. */
-static void one_less(struct restore_task *t)
+static bool has_tenants(const struct restore *r)
 {
-    if (--t->starting > 0)
+    for (unsigned i = 0; i < r->count; i++)
+        if (r->clones[i].tenant)
+            return true;
+    return false;
+}
+
+static void undo(struct restore *r);
+
+/* Another one runs, or failed: when it was the last, that is the answer. The answer to a failure
+ * comes when nothing is left of it, and not from within a move: others are still to be told. */
+static void one_less(struct restore *r)
+{
+    if (--r->waiting > 0)
         return;
-    if (t->err.code || !t->rq)
-        undo(t);
-    end(t);
+    bool failed = r->err.code || !r->rq;
+    if (failed && !r->undone)
+        undo(r);
+    else if (failed && has_tenants(r))
+        timeout_set(&r->later, &r->daemon->loop, 0, end_undone, r);
+    else
+        end(r);
+}
+
+static void undo(struct restore *r)
+{
+    r->undone = true;
+    r->waiting = 1; /* ours */
+    for (unsigned i = 0; i < r->count; i++) {
+        struct clone *clone = &r->clones[i];
+        if (!clone->tenant || !tenant_in(clone->tenant, STATES_LIVE))
+            continue;
+        clone->waiting = true;
+        r->waiting++;
+        tenant_kill(clone->tenant, "the restore was undone");
+    }
+    one_less(r);
 }
 
 static void on_moved(struct tenant_watch *watch, bool removed)
 {
     struct clone *clone = (struct clone *)watch;
-    struct restore_task *t = clone->task;
+    struct restore *r = clone->restore;
     struct tenant *tenant = clone->tenant;
-    if (!removed && tenant_in(tenant, STATE_BIT(STARTING)))
+    bool live = !removed && tenant_in(tenant, STATES_LIVE);
+    if (live && (r->undone || tenant_in(tenant, STATE_BIT(STARTING))))
         return;
-    tenant_unwatch(watch);
-    if (removed || !tenant_in(tenant, STATES_LIVE)) {
-        if (!t->err.code)
-            err_set(&t->err, !removed && tenant->gone_code ? tenant->gone_code : EIO, "'%s': %s",
-                    clone->name, removed ? "removed meanwhile" : tenant_ending_text(tenant));
-        clone->tenant = NULL; /* it forgets itself */
+    if (!live && clone->waiting && !r->err.code)
+        err_set(&r->err, !removed && tenant->gone_code ? tenant->gone_code : EIO, "'%s': %s",
+                clone->name, removed ? "removed meanwhile" : tenant_ending_text(tenant));
+    if (removed) {
+        tenant_unwatch(watch);
+        clone->tenant = NULL;
     }
-    one_less(t);
+    if (clone->waiting) {
+        clone->waiting = false;
+        one_less(r);
+    } else if (r->undone && r->waiting == 0 && !has_tenants(r)) {
+        end(r); /* others removed what we were about to */
+    }
 }
 
 static Ferry__MachineConfig *copy_config(const Ferry__MachineConfig *from, const char *name,
@@ -223,99 +203,167 @@ static Ferry__MachineConfig *copy_config(const Ferry__MachineConfig *from, const
     return copy;
 }
 
-static int start_clone(struct restore_task *t, struct clone *clone, struct err *err)
+static int start_clone(struct restore *r, struct clone *clone, struct err *err)
 {
-    struct registry *registry = &t->daemon->registry;
+    struct registry *registry = &r->daemon->registry;
     struct err ignored;
-    Ferry__MachineConfig *config =
-        copy_config(reader_manifest(&t->reader)->config, clone->name, err);
+    Ferry__MachineConfig *config = copy_config(r->source.manifest->config, clone->name, err);
     struct tenant *tenant = config ? registry_define(registry, config, err) : NULL;
     if (!tenant)
         return -err->code;
     tenant->transient = true;
     tenant_event(tenant, FERRY__EVENT_KIND__EVENT_DEFINED, "");
-    int rc = tenant_start(t->daemon, tenant, t->paused, &t->saved, err);
+    tenant_event(tenant, FERRY__EVENT_KIND__EVENT_RESTORED, r->text);
+    int rc = tenant_start(r->daemon, tenant, r->paused, &r->saved, err);
     if (rc < 0) {
         registry_remove(tenant, &ignored);
         return rc;
     }
     clone->tenant = tenant;
-    clone->task = t;
-    t->starting++;
+    clone->restore = r;
+    clone->waiting = true;
+    r->waiting++;
     tenant_watch(tenant, &clone->watch, on_moved);
     return 0;
 }
 
-static int name_clones(struct restore_task *t, struct err *err)
+static int name_clones(struct restore *r, const Ferry__RestoreRequest *ask, struct err *err)
 {
-    const char *base = t->vm[0] ? t->vm : reader_manifest(&t->reader)->config->name;
-    for (unsigned i = 0; i < t->count; i++) {
+    const char *base = ask->name[0] ? ask->name : r->source.manifest->config->name;
+    for (unsigned i = 0; i < r->count; i++) {
         char name[NAME_MAX_CHARS + 16];
-        if (t->count > 1)
+        if (r->count > 1)
             snprintf(name, sizeof(name), "%s-%u", base, i + 1);
         else
             snprintf(name, sizeof(name), "%s", base);
         if (name_check(name, "the new VM's name", err) < 0)
             return -err->code;
-        if (registry_find(&t->daemon->registry, name))
-            return err_set(err, EEXIST, "'%s' exists: give another --name, or rm it first", name);
-        memcpy(t->clones[i].name, name, strlen(name) + 1);
+        bool exists = registry_find(&r->daemon->registry, name);
+        if (exists && !ask->replace)
+            return err_set(err, EEXIST, "'%s' exists: give another --name, or --replace to drop it",
+                           name);
+        r->replaces = exists;
+        memcpy(r->clones[i].name, name, strlen(name) + 1);
     }
     return 0;
 }
 
-static void on_read(void *ctx)
-{
-    struct restore_task *t = ctx;
-    t->clones = calloc(t->count, sizeof(*t->clones));
-    if (!t->clones && !t->err.code)
-        err_set(&t->err, ENOMEM, "no memory for %u clones", t->count);
-    if (!t->rq && !t->err.code)
-        err_set(&t->err, ECANCELED, "the restore was cancelled");
-    if (t->err.code || name_clones(t, &t->err) < 0) {
-        end(t);
-        return;
-    }
-    t->starting = 1; /* ours, until all are on their way */
-    for (unsigned i = 0; i < t->count && !t->err.code; i++)
-        start_clone(t, &t->clones[i], &t->err);
-    one_less(t);
-}
-
-static const struct task_ops ops = {.run = on_run, .done = on_read};
-
 static void drop(struct request *rq)
 {
-    struct restore_task *t = rq->state;
+    struct restore *r = rq->state;
     rq->state = NULL;
-    t->rq = NULL;
+    r->rq = NULL;
+    if (r->replaces)
+        replace_cancel(&r->replace);
 }
+
+/* What the clones come from: what the snapshot came from, and itself. */
+static void take_lineage(struct restore *r)
+{
+    const Ferry__SnapshotManifest *m = r->source.manifest;
+    struct uuid uuid;
+    char text[UUID_TEXT_SIZE];
+    ferry__snapshot_ref__init(&r->self);
+    r->self.uuid = m->uuid;
+    r->self.name = m->name;
+    for (size_t i = 0; i < m->n_lineage; i++)
+        r->lineage[i] = m->lineage[i];
+    r->lineage[m->n_lineage] = &r->self;
+    r->saved.lineage = r->lineage;
+    r->saved.n_lineage = m->n_lineage + 1;
+    manifest_uuid(&m->uuid, &uuid);
+    uuid_format(&uuid, text);
+    snprintf(r->text, sizeof(r->text), "from snapshot '%s', %s", m->name, text);
+}
+
+static struct restore *restore_new(struct request *rq, struct restore_source *source,
+                                   struct err *err)
+{
+    const Ferry__RestoreRequest *ask = rq->message->restore;
+    unsigned count = ask->count ? ask->count : 1;
+    struct restore *r = calloc(1, sizeof(*r));
+    struct clone *clones = calloc(count, sizeof(*clones));
+    if (!r || !clones) {
+        free(r);
+        free(clones);
+        err_set(err, ENOMEM, "no memory for %u clones", count);
+        return NULL;
+    }
+    *r = (struct restore){.rq = rq,
+                          .daemon = rq->daemon,
+                          .source = *source,
+                          .count = count,
+                          .paused = ask->paused,
+                          .clones = clones};
+    *source = (struct restore_source){0};
+    r->saved = (struct spawn_saved){
+        .layers = r->source.layers, .count = r->source.count, .freeze_clock = ask->freeze_clock};
+    take_lineage(r);
+    return r;
+}
+
+static void on_replaced(void *ctx, const struct err *err)
+{
+    struct restore *r = ctx;
+    if (err)
+        r->err = *err;
+    end(r);
+}
+
+static void start_replacing(struct restore *r)
+{
+    const char *name = r->clones[0].name;
+    Ferry__MachineConfig *config = copy_config(r->source.manifest->config, name, &r->err);
+    r->replace = (struct replace){
+        .daemon = r->daemon, .text = r->text, .paused = r->paused, .done = on_replaced, .ctx = r};
+    snprintf(r->replace.vm, sizeof(r->replace.vm), "%s", name);
+    if (!config || replace_start(&r->replace, config, &r->saved, &r->err) < 0)
+        end(r);
+}
+
+static void start_clones(struct restore *r)
+{
+    r->waiting = 1; /* ours, until all are on their way */
+    for (unsigned i = 0; i < r->count && !r->err.code; i++)
+        start_clone(r, &r->clones[i], &r->err);
+    one_less(r);
+}
+
+/* The snapshot is good. */
+static void on_read(struct snapshot_task *t)
+{
+    struct err err = {0};
+    struct request *rq = t->rq;
+    struct restore *r = restore_new(rq, &((struct reading *)t)->source, &err);
+    if (!r || name_clones(r, rq->message->restore, &err) < 0) {
+        if (r)
+            restore_free(r);
+        request_fail(rq, &err);
+        return;
+    }
+    rq->state = r;
+    rq->drop = drop;
+    if (r->replaces)
+        start_replacing(r);
+    else
+        start_clones(r);
+}
+
+static const struct snapshot_work work = {.run = run, .reply = on_read, .fini = fini};
 
 int handle_restore(struct request *rq, struct err *err)
 {
     const Ferry__RestoreRequest *ask = rq->message->restore;
-    if (name_check(ask->snapshot, "the snapshot", err) < 0 ||
-        (ask->name[0] && name_check(ask->name, "the new VM's name", err) < 0))
+    if (ask->name[0] && name_check(ask->name, "the new VM's name", err) < 0)
         return -err->code;
+    if (ask->replace && ask->count > 1)
+        return err_set(err, EINVAL, "only one VM can be replaced, not %u", ask->count);
     if (ask->count > REGISTRY_MAX)
         return err_set(err, EINVAL, "%u clones are too many: at most %u", ask->count, REGISTRY_MAX);
-    struct restore_task *t = calloc(1, sizeof(*t));
-    if (!t)
-        return err_set(err, ENOMEM, "no memory for a restore");
-    t->rq = rq;
-    t->daemon = rq->daemon;
-    t->count = ask->count ? ask->count : 1;
-    t->paused = ask->paused;
-    t->saved.state_fd = -1;
-    t->message.freeze_clock = ask->freeze_clock;
-    snprintf(t->snapshot, sizeof(t->snapshot), "%s", ask->snapshot);
-    snprintf(t->vm, sizeof(t->vm), "%s", ask->name);
-    int rc = task_start(&rq->daemon->loop, &ops, t, err);
-    if (rc < 0) {
-        restore_free(t);
-        return rc;
-    }
-    rq->state = t;
-    rq->drop = drop;
-    return 0;
+    struct reading *r = snapshot_task_new(rq, ask->snapshot, &work, sizeof(*r), err);
+    if (!r)
+        return -err->code;
+    r->kvm = rq->daemon->options.kvm;
+    r->verify = ask->verify;
+    return snapshot_task_start(&r->task, err);
 }

@@ -181,6 +181,8 @@ static void end(struct program *p)
     doubt_end(&p->daemon);
     TAILQ_FOREACH(t, &p->daemon.registry.all, all)
     tenant_release(t);
+    TAILQ_FOREACH(t, &p->daemon.registry.stand_ins, all)
+    tenant_release(t);
     uv_close((uv_handle_t *)&p->term, NULL);
     uv_close((uv_handle_t *)&p->intr, NULL);
 }

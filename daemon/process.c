@@ -1,12 +1,14 @@
 /* See process.h. */
 #include "daemon/process.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -124,4 +126,20 @@ void process_epitaph(const struct process *p, char *text, size_t size)
                  sigabbrev_np(info.si_status));
     else
         snprintf(text, size, "worker killed by signal %d", info.si_status);
+}
+
+bool process_has_open(const struct process *p, int file)
+{
+    char path[40];
+    struct stat wanted, st;
+    bool found = false;
+    snprintf(path, sizeof(path), "/proc/%d/fd", (int)p->pid);
+    DIR *dir = opendir(path);
+    if (dir && fstat(file, &wanted) == 0)
+        for (struct dirent *e; !found && (e = readdir(dir));)
+            found = fstatat(dirfd(dir), e->d_name, &st, 0) == 0 && st.st_dev == wanted.st_dev &&
+                    st.st_ino == wanted.st_ino;
+    if (dir)
+        closedir(dir);
+    return found;
 }

@@ -29,6 +29,9 @@ void process_close(struct process *p);
 void process_kill(const struct process *p);
 int process_usage(const struct process *p, struct process_usage *usage);
 
+/* Whether it has that very file open. */
+bool process_has_open(const struct process *p, int file);
+
 /*
  * How a process that has ended did so, as a sentence: "worker exited with status 1", "worker killed
  * by signal 9 (SIGKILL)". Reaps it when it was our child.

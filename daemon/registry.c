@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/now.h"
 #include "daemon/definition.h"
+#include "daemon/tenant_run.h"
 #include "proto/frame.h"
 
 #define ENDING_BYTES_MAX 4096u
@@ -34,6 +35,7 @@ void registry_init(struct registry *r, struct events *events, const struct root 
 {
     *r = (struct registry){.events = events, .root = root};
     TAILQ_INIT(&r->all);
+    TAILQ_INIT(&r->stand_ins);
     process_boot_id(r->boot_id);
 }
 
@@ -118,6 +120,26 @@ struct tenant *registry_define(struct registry *r, Ferry__MachineConfig *config,
     return t;
 }
 
+struct tenant *registry_stand_in(struct registry *r, Ferry__MachineConfig *config, struct err *err)
+{
+    struct tenant *t = tenant_new(r, config, err);
+    if (!t)
+        return NULL;
+    t->stand_in = true;
+    stand_in_name(config->name, t->own_name);
+    t->name = t->own_name;
+    t->dirfd = stand_in_make(r->root, config->name, err);
+    if (t->dirfd < 0 || definition_write(t->dirfd, config, err) < 0 ||
+        definition_sync(t->dirfd, err) < 0) {
+        struct err ignored;
+        root_remove_vm(r->root, t->name, &ignored);
+        tenant_free(t);
+        return NULL;
+    }
+    TAILQ_INSERT_TAIL(&r->stand_ins, t, all);
+    return t;
+}
+
 /* What is left of a state file that was lost with its host is nothing: then it is stopped. */
 static void take_stored(struct tenant *t, Ferry__VmStored *stored)
 {
@@ -173,15 +195,21 @@ int registry_remove(struct tenant *t, struct err *err)
     log_info("%s: removed", t->name);
     tenant_event(t, FERRY__EVENT_KIND__EVENT_REMOVED, "");
     tell(t, true);
-    TAILQ_REMOVE(&r->all, t, all);
-    r->count--;
+    TAILQ_REMOVE(t->stand_in ? &r->stand_ins : &r->all, t, all);
+    r->count -= !t->stand_in;
     tenant_free(t);
     return 0;
 }
 
+/* The workers of stand-ins are ended by the next ferryd. */
 void registry_fini(struct registry *r)
 {
     struct tenant *t;
+    while ((t = TAILQ_FIRST(&r->stand_ins))) {
+        tell(t, true);
+        TAILQ_REMOVE(&r->stand_ins, t, all);
+        tenant_free(t);
+    }
     while ((t = TAILQ_FIRST(&r->all))) {
         tell(t, true);
         TAILQ_REMOVE(&r->all, t, all);
@@ -203,6 +231,44 @@ const char *tenant_state_name(Ferry__VmState state)
 bool tenant_in(const struct tenant *t, uint32_t states)
 {
     return states & SM_TO(t->sm.now);
+}
+
+#define SWAP(member)                                                                               \
+    do {                                                                                           \
+        __typeof__(t->member) other = s->member;                                                   \
+        s->member = t->member;                                                                     \
+        t->member = other;                                                                         \
+    } while (0)
+
+static void swap(struct tenant *t, struct tenant *s)
+{
+    SWAP(config);
+    SWAP(process);
+    SWAP(run);
+    SWAP(sm.now);
+    SWAP(ending);
+    SWAP(origin);
+    SWAP(tracked);
+    SWAP(boot_wall_ns);
+    SWAP(resets);
+    SWAP(generation);
+    SWAP(has_generation);
+    SWAP(gone_code);
+    t->name = t->config->name;
+}
+
+void tenant_exchange(struct tenant *t, struct tenant *s, const char *text)
+{
+    const char *from = sm_name(&t->sm);
+    swap(t, s);
+    t->incarnation++;
+    tenant_run_adopt(t);
+    tenant_run_adopt(s);
+    log_info("%s: %s -> %s: restored in place %s", t->name, from, sm_name(&t->sm), text);
+    tenant_store(t);
+    tenant_event(t, FERRY__EVENT_KIND__EVENT_RESTORED, text);
+    tenant_event(t, FERRY__EVENT_KIND__EVENT_STATE, "");
+    tell(t, false);
 }
 
 int tenant_move(struct tenant *t, Ferry__VmState to, const char *text)
@@ -268,6 +334,8 @@ void tenant_event(struct tenant *t, Ferry__EventKind kind, const char *text)
 {
     struct err err;
     Ferry__Event event = FERRY__EVENT__INIT;
+    if (t->stand_in)
+        return;
     event.kind = kind;
     event.vm = (char *)t->name;
     event.state = tenant_state(t);
@@ -280,6 +348,8 @@ void tenant_store(struct tenant *t)
 {
     struct err err;
     Ferry__VmStored stored = FERRY__VM_STORED__INIT;
+    if (t->stand_in)
+        return;
     stored.state = t->sm.now;
     stored.ending = t->ending;
     stored.pid = (uint32_t)t->process.pid;

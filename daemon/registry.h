@@ -32,6 +32,7 @@
 #include "daemon/process.h"
 #include "daemon/root.h"
 #include "daemon/snapshot_ref.h"
+#include "daemon/stand_in.h"
 #include "proto/ferry.pb-c.h"
 #include "proto/state.pb-c.h"
 
@@ -54,6 +55,7 @@ TAILQ_HEAD(tenant_watch_list, tenant_watch);
 
 struct registry {
     struct tenant_list all; /* by name */
+    struct tenant_list stand_ins;
     unsigned count;
     struct events *events;   /* borrowed */
     const struct root *root; /* borrowed */
@@ -63,7 +65,8 @@ struct registry {
 struct tenant {
     TAILQ_ENTRY(tenant) all;
     struct registry *registry; /* borrowed */
-    const char *name;          /* borrowed from config */
+    const char *name;          /* borrowed from config, or own_name */
+    char own_name[STAND_IN_NAME_SIZE];
     Ferry__MachineConfig *config;
     Ferry__Ending *ending; /* NULL when it never ended */
     int dirfd;
@@ -73,13 +76,15 @@ struct tenant {
     struct uuid generation; /* that its guest finds; valid with has_generation */
     bool has_generation;
     struct snapshot_ref origin, tracked; /* as its worker says */
+    bool stand_in;                       /* for the VM in its config; see registry_stand_in */
     bool transient;                      /* being defined: forgotten when its first start fails */
     struct process process;              /* the worker's; pid 0 without one */
     struct tenant_run *run;              /* owned; NULL without a worker */
     struct console_hub *console;         /* owned; NULL while nobody listens */
     struct tenant_watch_list watches;
     uint64_t moves;
-    int gone_code; /* why the last start failed, as an errno */
+    unsigned incarnation; /* grows when another worker takes the place of its worker */
+    int gone_code;        /* why the last start failed, as an errno */
 };
 
 /* Told of each move, and with `removed` when the tenant is about to be freed. It may unwatch itself
@@ -101,6 +106,10 @@ struct tenant *registry_find(const struct registry *r, const char *name);
 /* Makes a stopped tenant and its directory; takes the config over, also when it fails. */
 struct tenant *registry_define(struct registry *r, Ferry__MachineConfig *config, struct err *err);
 
+/* A tenant that may take the place of the VM of that name (stand_in.h): called ".NAME", in nobody's
+ * list, without events and state file. Takes the config over, also when it fails. */
+struct tenant *registry_stand_in(struct registry *r, Ferry__MachineConfig *config, struct err *err);
+
 /* Puts back one that is on disk, in the state that its file says. *stored is that file, for the
  * caller to free, or NULL. Returns NULL with ENOENT when the directory holds no definition. */
 struct tenant *registry_load(struct registry *r, const char *name, Ferry__VmStored **stored,
@@ -112,6 +121,10 @@ int registry_remove(struct tenant *t, struct err *err);
 Ferry__VmState tenant_state(const struct tenant *t);
 const char *tenant_state_name(Ferry__VmState state);
 bool tenant_in(const struct tenant *t, uint32_t states);
+
+/* Each gets the other's worker, state and definition; names, files and watchers stay. `t` is told:
+ * its event says `text`. Who waited for an answer of its worker hears that it is gone. */
+void tenant_exchange(struct tenant *t, struct tenant *stand_in, const char *text);
 
 /* `text` says why, or is empty. A move that the table does not have is refused and logged. */
 int tenant_move(struct tenant *t, Ferry__VmState to, const char *text);

@@ -26,7 +26,8 @@ struct snapshot_work {
     int (*run)(struct snapshot_task *t, struct err *err); /* [job] */
     void (*news)(struct snapshot_task *t);                /* [loop] NULL; after task_tell */
     void (*ended)(struct snapshot_task *t);               /* [loop] NULL; err.code tells how */
-    void (*reply)(struct snapshot_task *t);  /* [loop] NULL: the reply is empty; ends the request */
+    /* [loop] NULL: the reply is empty. Ends the request, or takes it over (state, drop). */
+    void (*reply)(struct snapshot_task *t);
     void (*cancel)(struct snapshot_task *t); /* [loop] NULL; locked: has `run` end early */
     void (*fini)(struct snapshot_task *t);   /* [loop] NULL; of what is behind the task */
 };

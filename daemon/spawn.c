@@ -24,6 +24,7 @@
 #define WORKER_BACKLOG 16
 #define LOG_KEPT_BYTES (1 << 20) /* a longer log becomes log.1 at the next start */
 #define HELLO_ID 1u
+#define USERFAULTFD_PATH "/dev/userfaultfd"
 
 extern char **environ;
 
@@ -63,17 +64,39 @@ int spawn_open_image(const char *path, const char *what, struct err *err)
     return steal_fd(&fd);
 }
 
-int spawn_open_inputs(struct spawn *s, const char *kvm, const Ferry__MachineConfig *config,
-                      struct err *err)
+static int open_images(struct spawn *s, const Ferry__MachineConfig *config, struct err *err)
 {
     int rc = s->fds[SPAWN_KERNEL] = spawn_open_image(config->kernel, "kernel", err);
     if (rc >= 0 && config->initrd[0])
         rc = s->fds[SPAWN_INITRD] = spawn_open_image(config->initrd, "initrd", err);
-    if (rc >= 0)
-        rc = s->fds[SPAWN_KVM] = spawn_open_kvm(kvm, err);
-    if (rc >= 0)
-        rc = disks_open(&s->disks, config, err);
     return rc < 0 ? rc : 0;
+}
+
+/* What a machine cannot be without, wherever it begins. */
+static int open_rest(struct spawn *s, const char *kvm, const Ferry__MachineConfig *config,
+                     struct err *err)
+{
+    int rc = s->fds[SPAWN_KVM] = spawn_open_kvm(kvm, err);
+    return rc < 0 ? rc : disks_open(&s->disks, config, err);
+}
+
+int spawn_open_inputs(struct spawn *s, const char *kvm, const Ferry__MachineConfig *config,
+                      struct err *err)
+{
+    int rc = open_images(s, config, err);
+    return rc < 0 ? rc : open_rest(s, kvm, config, err);
+}
+
+int spawn_open_for_saved(struct spawn *s, const char *kvm, const Ferry__MachineConfig *config,
+                         struct err *missing, struct err *err)
+{
+    *missing = (struct err){0};
+    if (open_images(s, config, missing) < 0) {
+        clean_fd(&s->fds[SPAWN_KERNEL]);
+        clean_fd(&s->fds[SPAWN_INITRD]);
+    }
+    s->fds[SPAWN_USERFAULTFD] = open(USERFAULTFD_PATH, O_RDWR | O_CLOEXEC);
+    return open_rest(s, kvm, config, err);
 }
 
 /* A file of this start alone: a reader of the one before keeps what it has open. */
@@ -220,9 +243,10 @@ int spawn_send(struct spawn *s, const Ferry__MachineConfig *config, bool paused,
                const struct spawn_saved *saved, struct err *err)
 {
     Ferry__WorkerStart start = FERRY__WORKER_START__INIT;
+    Ferry__WorkerRestore restore = FERRY__WORKER_RESTORE__INIT;
     Ferry__WorkerRequest request = FERRY__WORKER_REQUEST__INIT;
     struct uuid generation;
-    int fds[SPAWN_FILES + DISKS_MAX + 1 + SPAWN_LAYERS_MAX];
+    int fds[FDS_MAX];
     size_t n = 0;
     int rc = uuid_make(&generation, err);
     if (rc < 0)
@@ -234,7 +258,7 @@ int spawn_send(struct spawn *s, const Ferry__MachineConfig *config, bool paused,
     request.id = SPAWN_START_ID;
     request.body_case = FERRY__WORKER_REQUEST__BODY_START;
     request.start = &start;
-    for (size_t i = 0; i < SPAWN_FILES; i++)
+    for (size_t i = 0; i < SPAWN_USERFAULTFD; i++)
         if (s->fds[i] >= 0)
             fds[n++] = s->fds[i];
     for (unsigned i = 0; i < s->disks.count; i++)
@@ -244,9 +268,16 @@ int spawn_send(struct spawn *s, const Ferry__MachineConfig *config, bool paused,
         fds[n++] = saved->peer_fd;
         fds[n++] = saved->owner_fd;
     } else if (saved) {
-        start.restore = saved->message;
-        fds[n++] = saved->state_fd;
-        for (size_t i = 0; i < saved->message->files; i++)
+        restore.freeze_clock = saved->freeze_clock;
+        restore.layers = saved->count;
+        restore.lineage = saved->lineage;
+        restore.n_lineage = saved->n_lineage;
+        restore.userfaultfd = s->fds[SPAWN_USERFAULTFD] >= 0;
+        restore.without_kernel = s->fds[SPAWN_KERNEL] < 0;
+        start.restore = &restore;
+        if (restore.userfaultfd)
+            fds[n++] = s->fds[SPAWN_USERFAULTFD];
+        for (unsigned i = 0; i < saved->count && n < FDS_MAX; i++)
             fds[n++] = saved->layers[i];
     }
     rc = send_hello(s->socket, err);

@@ -28,6 +28,7 @@ enum spawn_file {
     SPAWN_RECORD,
     SPAWN_CONSOLE,
     SPAWN_JOBS,
+    SPAWN_USERFAULTFD, /* only for a restore, -1 when it cannot be had */
     SPAWN_FILES,
 };
 
@@ -37,20 +38,20 @@ struct spawn {
     struct disks disks;
 };
 
-/* At most as many as go with one message beside the others. */
-#define SPAWN_LAYERS_MAX 8u
-
-/* A saved state to go on from, instead of booting; all of it borrowed. */
+/* A guest to go on with, instead of booting; all of it borrowed. */
 struct spawn_saved {
-    Ferry__WorkerRestore *message;          /* NULL: it comes from a peer */
-    int state_fd, layers[SPAWN_LAYERS_MAX]; /* as many layers as message->files */
-    Ferry__WorkerIncoming *incoming;
+    Ferry__WorkerIncoming *incoming; /* NULL: it comes from a snapshot; else from a peer: */
     int peer_fd, owner_fd;
+    const int *layers; /* directories of the snapshot's chain, the full one's first */
+    unsigned count;
+    bool freeze_clock;
+    Ferry__SnapshotRef **lineage; /* what it comes from, oldest first, itself last */
+    size_t n_lineage;
 };
 
 #define SPAWN_EMPTY                                                                                \
     {                                                                                              \
-        {-1, -1, -1, -1, -1, -1, -1}, -1,                                                          \
+        {-1, -1, -1, -1, -1, -1, -1, -1}, -1,                                                      \
         {                                                                                          \
             {0}, 0                                                                                 \
         }                                                                                          \
@@ -65,6 +66,11 @@ int spawn_open_inputs(struct spawn *s, const char *kvm, const Ferry__MachineConf
 /* One of them each; a descriptor, or -errno. */
 int spawn_open_kvm(const char *path, struct err *err);
 int spawn_open_image(const char *path, const char *what, struct err *err);
+/* The same for a machine that goes on from a snapshot, with what memory may be filled through. It
+ * needs kernel and initrd only for being reset: when one cannot be opened, `missing` says so (code
+ * 0 otherwise) and it does without both. */
+int spawn_open_for_saved(struct spawn *s, const char *kvm, const Ferry__MachineConfig *config,
+                         struct err *missing, struct err *err);
 
 /* A worker that nobody found again must not get a second one beside it. */
 int spawn_check_free(int dirfd, const char *name, struct err *err);

@@ -14,6 +14,7 @@
 #include "daemon/definition.h"
 #include "daemon/spawn.h"
 #include "daemon/tenant_run.h"
+#include "proto/frame.h"
 #include "proto/utf8.h"
 
 static const char *const ending_words[] = {
@@ -37,6 +38,12 @@ void tenant_take_ending(struct tenant *t, const Ferry__Ending *ending)
     if (named.wall_ns == 0)
         named.wall_ns = now_wall_ns();
     tenant_set_ending(t, &named);
+}
+
+Ferry__VmState tenant_ended_state(const Ferry__Ending *ending)
+{
+    return ending->kind == FERRY__END_KIND__END_WORKER_DIED ? FERRY__VM_STATE__VM_CRASHED
+                                                            : FERRY__VM_STATE__VM_STOPPED;
 }
 
 /* Where the worker's state leads from the tenant's; the tenant's own when nowhere. */
@@ -161,8 +168,8 @@ static int spawn(struct daemon *d, struct tenant *t, struct spawn *s, struct err
     struct err ignored;
     int rc = spawn_make_files(s, &d->root, t->dirfd, t->name, err);
     if (rc == 0)
-        rc = spawn_run(s, d->options.worker, t->dirfd, t->name, d->options.log_level, &t->process,
-                       err);
+        rc = spawn_run(s, d->options.worker, t->dirfd, t->config->name, d->options.log_level,
+                       &t->process, err);
     if (rc == 0) {
         rc = tenant_run_new(&d->loop, t, err);
         if (rc < 0)
@@ -175,11 +182,23 @@ static int spawn(struct daemon *d, struct tenant *t, struct spawn *s, struct err
     return rc;
 }
 
+static int open_inputs(struct daemon *d, struct tenant *t, struct spawn *s,
+                       const struct spawn_saved *saved, struct err *err)
+{
+    struct err missing;
+    if (!saved || saved->incoming)
+        return spawn_open_inputs(s, d->options.kvm, t->config, err);
+    int rc = spawn_open_for_saved(s, d->options.kvm, t->config, &missing, err);
+    if (rc == 0 && missing.code)
+        log_warn("%s: it is restored, but cannot be reset: %s", t->name, missing.text);
+    return rc;
+}
+
 int tenant_start(struct daemon *d, struct tenant *t, bool paused, const struct spawn_saved *saved,
                  struct err *err)
 {
     CLEAN(spawn_fini) struct spawn s = SPAWN_EMPTY;
-    int rc = spawn_open_inputs(&s, d->options.kvm, t->config, err);
+    int rc = open_inputs(d, t, &s, saved, err);
     if (rc == 0)
         rc = spawn_check_free(t->dirfd, t->name, err);
     if (rc == 0)

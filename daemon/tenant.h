@@ -47,6 +47,9 @@ void tenant_apply(struct tenant *t, const Ferry__WorkerStatus *status);
 /* Keeps how it ended; a worker that gives no sentence gets ours. */
 void tenant_take_ending(struct tenant *t, const Ferry__Ending *ending);
 
+/* Where a worker's last word leads: one that says that it could not live has crashed. */
+Ferry__VmState tenant_ended_state(const Ferry__Ending *ending);
+
 /* Lets go of the worker without ending it. */
 void tenant_release(struct tenant *t);
 

@@ -44,6 +44,11 @@ static void end_start(struct tenant *t, const struct err *failed, const char *ep
     tenant_end(t, FERRY__END_KIND__END_START_FAILED, text);
 }
 
+static bool is_last_word(const Ferry__WorkerStatus *record)
+{
+    return record && record->state == FERRY__WORKER_STATE__WORKER_ENDED && record->ending;
+}
+
 /* Says how the tenant ended, from what was asked of it, what it wrote, what it died of. */
 static Ferry__VmState judge(struct tenant *t, const struct tenant_run *run)
 {
@@ -54,11 +59,15 @@ static Ferry__VmState judge(struct tenant *t, const struct tenant_run *run)
         tenant_end(t, FERRY__END_KIND__END_KILLED, run->why);
         to = FERRY__VM_STATE__VM_STOPPED;
     } else if (tenant_in(t, STATE_BIT(STARTING)) && (run->start_failed.code || !run->broken)) {
-        end_start(t, &run->start_failed, run->epitaph);
+        struct err failed = run->start_failed;
+        if (!failed.code && is_last_word(record))
+            err_set(&failed, EIO, "%s", record->ending->text);
+        end_start(t, &failed, run->epitaph);
         to = FERRY__VM_STATE__VM_STOPPED;
-    } else if (record && record->state == FERRY__WORKER_STATE__WORKER_ENDED && record->ending) {
+    } else if (is_last_word(record)) {
         tenant_take_ending(t, record->ending);
-        to = FERRY__VM_STATE__VM_STOPPED;
+        to = tenant_ended_state(record->ending);
+        t->gone_code = to == FERRY__VM_STATE__VM_CRASHED ? EIO : t->gone_code;
     } else {
         t->gone_code = EIO;
         tenant_end(t, FERRY__END_KIND__END_WORKER_DIED, run->broken ? run->why : run->epitaph);
@@ -129,7 +138,7 @@ static void on_ready(void *ctx, const Ferry__WorkerHello *hello)
 {
     struct tenant_run *run = ctx;
     char why[ERR_TEXT_MAX];
-    if (strcmp(hello->vm_name, run->tenant->name) != 0 && hello->vm_name[0]) {
+    if (strcmp(hello->vm_name, run->tenant->config->name) != 0 && hello->vm_name[0]) {
         snprintf(why, sizeof(why), "the worker says that it runs '%.64s'", hello->vm_name);
         tenant_run_break(run, why);
         return;
@@ -201,6 +210,14 @@ int tenant_run_new(uv_loop_t *loop, struct tenant *t, struct err *err)
     uv_poll_start(&run->exited, UV_READABLE, on_exited);
     t->run = run;
     return 0;
+}
+
+void tenant_run_adopt(struct tenant *t)
+{
+    if (!t->run)
+        return;
+    t->run->tenant = t;
+    worker_link_end_calls(t->run->link, "another worker took its place");
 }
 
 void tenant_release(struct tenant *t)

@@ -33,6 +33,9 @@ struct tenant_run {
 /* Watches t->process; the link is there but not open. */
 int tenant_run_new(uv_loop_t *loop, struct tenant *t, struct err *err);
 
+/* Makes the worker that `t` was given, if any, its own; calls to it that are open are answered. */
+void tenant_run_adopt(struct tenant *t);
+
 /* Ends it the soft way, and after TENANT_QUIT_MS the hard way. */
 void tenant_run_quit(struct tenant_run *run);
 

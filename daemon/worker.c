@@ -2,7 +2,6 @@
 #include "daemon/worker.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -46,8 +45,10 @@ static void tell(struct worker *w)
     struct err err = {0};
     Ferry__WorkerStatus status = FERRY__WORKER_STATUS__INIT;
     worker_status(w, &status, &storage);
+    pthread_mutex_lock(&w->record_lock);
     if (record_write(w->record_fd, ++w->record_seq, &status, &err) < 0)
         log_error("%s", err.text);
+    pthread_mutex_unlock(&w->record_lock);
     session_tell_status(w, &status);
 }
 
@@ -235,13 +236,27 @@ static void guest_reset(struct worker *w, const char *by)
     }
 }
 
+/* What it would boot from was gone already when it was restored. */
+static void stand_without_kernel(struct worker *w, const char *by)
+{
+    struct report report = {.kind = REPORT_INTERNAL_ERROR};
+    snprintf(report.text, sizeof(report.text),
+             "%.60s, but its kernel '%.80s' was not there when it was restored", by,
+             w->config->kernel);
+    remember_ending(w, &report);
+    freeze(w);
+}
+
 static void on_event(struct worker *w, const struct report *event)
 {
     if (!w->machine)
         return;
     switch (event->kind) {
     case REPORT_RESET:
-        guest_reset(w, event->text);
+        if (w->kernel_fd >= 0)
+            guest_reset(w, event->text);
+        else
+            stand_without_kernel(w, event->text);
         break;
     case REPORT_SHUTDOWN:
         remember_ending(w, event);
@@ -362,7 +377,8 @@ static int rebuild(struct worker *w, const char *by, struct err *err)
     expel_jobs(w);
     chain_cut(&w->chain, machine_dirty(w->machine), "reset");
     w->machine = machine_reset(w->machine, &plan.config, &plan.host, err);
-    take_event(w, &stale); /* of the machine that is gone */
+    worker_restore_free(steal_ptr(&w->restored)); /* nothing comes out of it any more */
+    take_event(w, &stale);                        /* of the machine that is gone */
     if (!w->machine) {
         err_wrap(err, "the machine cannot be built again after a reset");
         struct report report = {.kind = REPORT_INTERNAL_ERROR};
@@ -382,6 +398,9 @@ static int rebuild(struct worker *w, const char *by, struct err *err)
 
 int worker_reset(struct worker *w, const char *by, struct err *err)
 {
+    if (w->kernel_fd < 0)
+        return err_set(err, ENOENT, "its kernel '%.300s' was not there when it was restored",
+                       w->config->kernel);
     int rc = rebuild(w, by, err);
     if (rc < 0)
         return rc;
@@ -423,18 +442,6 @@ static int take_incoming(struct worker *w, const Ferry__WorkerIncoming *incoming
     return rc;
 }
 
-/* In its log: what this host's KVM and the saved state made of the machine. */
-static void tell_loaded(const struct machine_loaded *l)
-{
-    const struct section_report *passed = &l->sections;
-    log_info("the saved state is loaded; TSC: %s", clock_tsc_text(l->tsc));
-    if (passed->sections_skipped || passed->fields_skipped)
-        log_warn("of the saved state %u sections%s%s and %u fields are unknown here, and were left "
-                 "out",
-                 passed->sections_skipped, passed->sections_skipped ? ", first " : "",
-                 passed->sections_skipped ? passed->first_skipped : "", passed->fields_skipped);
-}
-
 static void tell_msrs(const struct msr_list *msrs)
 {
     if (msrs->refused)
@@ -446,18 +453,14 @@ static int build_first(struct worker *w, const Ferry__WorkerStart *start, struct
                        unsigned at, struct err *err)
 {
     struct plan plan = make_plan(w);
-    struct restore restore = {0};
-    struct machine_loaded loaded = {0};
     struct uuid generation;
     int rc = take_generation(start, &generation, err);
     if (rc > 0)
         plan.config.generation = &generation;
     if (rc >= 0 && start->restore) {
-        rc = worker_restore_open(&restore, start->restore, fds, at, err);
-        restore.saved.loaded = &loaded;
-        plan.config.saved = &restore.saved;
-        if (rc == 0)
-            rc = worker_saved_keep(&w->saved, &restore, start->restore->files, fds, at + 1, err);
+        w->restored = worker_restore_open(w, start->restore, fds, at, err);
+        plan.config.saved = w->restored ? &w->restored->saved : NULL;
+        rc = w->restored ? 0 : -err->code;
         chain_set_lineage(&w->chain, start->restore->lineage, start->restore->n_lineage);
     }
     if (rc >= 0 && start->incoming) {
@@ -468,10 +471,9 @@ static int build_first(struct worker *w, const Ferry__WorkerStart *start, struct
         w->machine = machine_new(&plan.config, &plan.host, err);
     if (w->machine)
         tell_msrs(machine_msrs(w->machine));
-    if (w->machine && start->restore)
-        tell_loaded(&loaded);
-    worker_restore_close(&restore);
-    return rc < 0 || !w->machine ? -err->code : 0;
+    if (w->machine && w->restored)
+        worker_restore_built(w->restored);
+    return w->machine ? 0 : -err->code;
 }
 
 int worker_init(struct worker *w, Ferry__WorkerStart *start, struct fds *fds, struct err *err)
@@ -481,14 +483,15 @@ int worker_init(struct worker *w, Ferry__WorkerStart *start, struct fds *fds, st
     memset(w, 0, sizeof(*w));
     sm_init(&w->life, life, sizeof(life) / sizeof(life[0]), FERRY__WORKER_STATE__WORKER_NEW);
     pthread_mutex_init(&w->event_lock, NULL);
+    pthread_mutex_init(&w->record_lock, NULL);
     w->config = config;
     start->config = NULL;
-    worker_saved_init(&w->saved);
+    bool boots = !start->restore || !start->restore->without_kernel;
     chain_init(&w->chain);
     w->peer_fd = w->ownership.fd = -1;
     w->kvm_fd = fds_take(fds, i++);
-    w->kernel_fd = fds_take(fds, i++);
-    w->initrd_fd = config->initrd[0] ? fds_take(fds, i++) : -1;
+    w->kernel_fd = boots ? fds_take(fds, i++) : -1;
+    w->initrd_fd = boots && config->initrd[0] ? fds_take(fds, i++) : -1;
     w->listen_fd = fds_take(fds, i++);
     w->record_fd = fds_take(fds, i++);
     w->console_fd = fds_take(fds, i++);
@@ -574,6 +577,7 @@ static void close_fd(int *fd)
 void worker_fini(struct worker *w)
 {
     machine_free(w->machine);
+    worker_restore_free(w->restored);
     worker_devices_fini(&w->devices);
     console_fini(&w->console);
     close_fd(&w->kvm_fd);
@@ -583,11 +587,11 @@ void worker_fini(struct worker *w)
     close_fd(&w->record_fd);
     close_fd(&w->console_fd);
     close_fd(&w->jobs.listener);
-    worker_saved_fini(&w->saved);
     chain_fini(&w->chain);
     close_fd(&w->peer_fd);
     ownership_close(&w->ownership);
     free(w->arrival);
     frame_free(w->config ? &w->config->base : NULL);
     pthread_mutex_destroy(&w->event_lock);
+    pthread_mutex_destroy(&w->record_lock);
 }

@@ -26,7 +26,6 @@
 #include "daemon/worker_devices.h"
 #include "daemon/worker_job.h"
 #include "daemon/worker_move.h"
-#include "daemon/worker_saved.h"
 #include "machine/console.h"
 #include "machine/kvm.h"
 #include "machine/machine.h"
@@ -35,6 +34,7 @@
 #define WORKER_PROTOCOL_MIN 1
 #define WORKER_PROTOCOL_MAX 1
 
+struct restored;
 struct session;
 struct console_write;
 struct arrival;
@@ -54,8 +54,8 @@ struct worker {
     /* Owned; -1 for none. */
     int kvm_fd, kernel_fd, initrd_fd, listen_fd, record_fd, console_fd;
     struct worker_devices devices;
-    struct worker_saved saved; /* what memory began as */
     struct chain chain;
+    struct restored *restored; /* owned; what the machine goes on from; NULL once it was reset */
     struct console console;
     struct counters counters;
     struct machine *machine; /* owned; NULL once it ended */
@@ -71,7 +71,9 @@ struct worker {
 
     struct sm life; /* enum _Ferry__WorkerState */
     struct report ending;
-    uint64_t ending_wall_ns, boot_wall_ns, record_seq;
+    uint64_t ending_wall_ns, boot_wall_ns;
+    pthread_mutex_t record_lock;
+    uint64_t record_seq; /* locked */
     uint64_t reset_logged_ns;
     uint32_t resets;
 
@@ -102,7 +104,8 @@ int worker_negotiate(const Ferry__WorkerHello *theirs, Ferry__WorkerHello *ours,
 int worker_pause(struct worker *w, struct err *err);
 int worker_resume(struct worker *w, struct err *err);
 
-/* When it fails the guest is gone: answer, then quit, which takes the sessions along. */
+/* When it fails the guest is gone (there is no machine): answer, then quit, which takes the
+ * sessions along; unless it cannot be reset at all, then it goes on as it was. */
 int worker_reset(struct worker *w, const char *by, struct err *err);
 void worker_quit(struct worker *w);
 
@@ -114,6 +117,11 @@ bool worker_has_event(struct worker *w);
 
 /* Has the loop end the worker. [any] */
 void worker_post_end(struct worker *w, enum worker_end why, const struct report *report);
+
+/* worker_status.c: for what nobody in this process can survive: the record says why, and the
+ * process is gone. [any]
+ */
+_Noreturn void worker_die(struct worker *w, const char *why);
 
 /* The guest stands still between the two, whatever its state says; for job_call_loop. */
 int worker_hold(struct worker *w, struct err *err);

@@ -2,6 +2,7 @@
 #include "daemon/worker_guest.h"
 
 #include "daemon/worker.h"
+#include "daemon/worker_restore.h"
 #include "machine/state.h"
 #include "vmstate/pages.h"
 
@@ -49,22 +50,20 @@ static int rearm(void *ctx, size_t first, size_t count, struct err *err)
     return dirty_rearm(machine_dirty(g->machine), first, count, err);
 }
 
-/* Of a clone, whose memory maps files privately: what they hold, and what left them since. */
-static int next_of_clone(void *ctx, size_t from, size_t limit, size_t *begin, size_t *end,
-                         struct err *err)
+/* Of a guest that was restored: what its snapshot holds, and what it wrote since. */
+static int next_of_restored(void *ctx, size_t from, size_t limit, size_t *begin, size_t *end,
+                            struct err *err)
 {
     struct worker_guest *g = ctx;
-    const struct worker_saved *s = &g->job->worker->saved;
-    return pages_next_private(&g->guest, s->pieces, s->count, s->pagemap_fd, from, limit, begin,
-                              end, err);
+    return worker_restore_next(g->job->worker->restored, &g->guest, from, limit, begin, end, err);
 }
 
 static int next_changed(void *ctx, size_t from, size_t limit, size_t *begin, size_t *end,
                         struct err *err)
 {
     struct worker_guest *g = ctx;
-    const struct worker_saved *s = &g->job->worker->saved;
-    return pages_next_own(&g->guest, s->pagemap_fd, from, limit, begin, end, err);
+    int pagemap_fd = g->job->worker->restored->pagemap_fd;
+    return pages_next_own(&g->guest, pagemap_fd, from, limit, begin, end, err);
 }
 
 #define COMMON_OPS                                                                                 \
@@ -73,12 +72,13 @@ static int next_changed(void *ctx, size_t from, size_t limit, size_t *begin, siz
     .dirty_detach = dirty_off
 
 static const struct guest_ops ops = {COMMON_OPS};
-static const struct guest_ops clone_ops = {COMMON_OPS, .ram_next = next_of_clone};
+static const struct guest_ops clone_ops = {COMMON_OPS, .ram_next = next_of_restored};
 static const struct guest_ops changed_ops = {COMMON_OPS, .ram_next = next_changed};
 
 bool worker_guest_is_clone(const struct job *job, struct machine *machine)
 {
-    return machine_mem(machine)->fd < 0 && job->worker->saved.pagemap_fd >= 0;
+    const struct restored *r = job->worker->restored;
+    return machine_mem(machine)->fd < 0 && r && r->pagemap_fd >= 0;
 }
 
 void worker_guest_init(struct worker_guest *g, struct job *job, struct machine *machine)

@@ -280,6 +280,13 @@ int worker_link_ask(struct worker_link *link, Ferry__WorkerRequest__BodyCase wha
     return worker_link_call(link, &request, limit_ms, answer, ctx, err);
 }
 
+void worker_link_end_calls(struct worker_link *link, const char *why)
+{
+    enter(link);
+    end_calls(link, why);
+    leave(link);
+}
+
 void worker_link_forget(struct worker_link *link, const void *ctx)
 {
     struct call *c;

@@ -56,5 +56,8 @@ int worker_link_call(struct worker_link *link, Ferry__WorkerRequest *request, ui
 int worker_link_ask(struct worker_link *link, Ferry__WorkerRequest__BodyCase what,
                     uint64_t limit_ms, worker_link_answer *answer, void *ctx, struct err *err);
 
+/* Answers all open calls with ECONNRESET. */
+void worker_link_end_calls(struct worker_link *link, const char *why);
+
 /* No open call of `ctx` is answered any more. */
 void worker_link_forget(struct worker_link *link, const void *ctx);

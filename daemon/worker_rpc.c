@@ -69,8 +69,9 @@ static int on_power_button(struct session *s, const Ferry__WorkerRequest *r, str
 
 static int on_reset(struct session *s, const Ferry__WorkerRequest *r, struct err *err)
 {
-    if (worker_reset(s->worker, "by request", err) == 0)
-        return 0;
+    int rc = worker_reset(s->worker, "by request", err);
+    if (rc == 0 || s->worker->machine)
+        return rc;
     reply_code(s, r->id, err);
     worker_quit(s->worker);
     return 1;

@@ -103,13 +103,7 @@ static int capture(struct snapshot_job *s, struct err *err)
 static int describe_cpu(const struct cpuid_set *set, Ferry__SnapshotCpu *cpu, char *vendor,
                         struct buf *features, struct err *err)
 {
-    const struct kvm_cpuid_entry2 *leaf = cpuid_look(set, 0, 0);
-    if (leaf) {
-        memcpy(vendor, &leaf->ebx, 4);
-        memcpy(vendor + 4, &leaf->edx, 4);
-        memcpy(vendor + 8, &leaf->ecx, 4);
-    }
-    vendor[12] = '\0';
+    cpuid_vendor(set, vendor);
     int rc = cpu_profile_names(set, features, err);
     if (rc == 0 && buf_append(features, "", 1) < 0)
         rc = err_set(err, ENOMEM, "no memory for the names of CPU features");
@@ -142,7 +136,7 @@ static int write_image(struct snapshot_job *s, Ferry__SnapshotManifest *manifest
 static int finish_image(struct snapshot_job *s, struct err *err)
 {
     struct buf features;
-    char vendor[13] = "";
+    char vendor[CPUID_VENDOR_SIZE];
     Ferry__SnapshotCpu cpu = FERRY__SNAPSHOT_CPU__INIT;
     Ferry__SnapshotRegion regions[MEM_REGIONS], *list[MEM_REGIONS];
     Ferry__SnapshotManifest manifest = *s->ask->manifest;

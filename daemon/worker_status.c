@@ -1,7 +1,12 @@
 /* See worker_status.h. */
 #include "daemon/worker_status.h"
 
+#include <stdlib.h>
 #include <unistd.h>
+
+#include "base/log.h"
+#include "base/now.h"
+#include "daemon/record.h"
 
 void worker_status(struct worker *w, Ferry__WorkerStatus *status,
                    struct worker_status_storage *storage)
@@ -26,4 +31,25 @@ void worker_status(struct worker *w, Ferry__WorkerStatus *status,
             storage->ending.message.kind = FERRY__END_KIND__END_MOVED;
         status->ending = &storage->ending.message;
     }
+}
+
+/* The loop may be among those who cannot go on, so it is not asked. The lock is never given back.
+ */
+void worker_die(struct worker *w, const char *why)
+{
+    struct err err = {0};
+    Ferry__Ending ending = FERRY__ENDING__INIT;
+    Ferry__WorkerStatus status = FERRY__WORKER_STATUS__INIT;
+    log_error("%s", why);
+    ending.kind = FERRY__END_KIND__END_WORKER_DIED;
+    ending.text = (char *)(uintptr_t)why;
+    ending.wall_ns = now_wall_ns();
+    status.state = FERRY__WORKER_STATE__WORKER_ENDED;
+    status.ending = &ending;
+    status.uuid = w->config->uuid;
+    status.pid = (uint32_t)getpid();
+    pthread_mutex_lock(&w->record_lock);
+    if (record_write(w->record_fd, ++w->record_seq, &status, &err) < 0)
+        log_error("%s", err.text);
+    _exit(EXIT_FAILURE);
 }

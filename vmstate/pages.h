@@ -32,23 +32,22 @@ int pages_next(const struct guest *g, size_t from, size_t limit, size_t *begin, 
 /* Pages of a file that may hold something, by SEEK_DATA; what cannot be asked does. */
 void pages_next_in_file(int fd, size_t from, size_t limit, size_t *begin, size_t *end);
 
-/* Pages of RAM that a clone of an image maps privately from a file. */
-struct pages_piece {
-    size_t first, count;
-    int fd;    /* borrowed */
-    size_t at; /* page in the file */
+/* What an image under a guest's RAM holds: as ram_next, and it cannot fail. What is found once
+ * holds for good. */
+struct pages_image {
+    void (*next)(void *ctx, size_t from, size_t limit, size_t *begin, size_t *end);
+    void *ctx;
 };
 
 /*
- * The same for a guest whose RAM is such pieces, in ascending order, with zeros between them: pages
- * that the files hold, and pages that were written since and so have left the mapping. `pagemap_fd`
- * is /proc/self/pagemap as opened by the process that maps the RAM. For a ram_next; all borrowed.
+ * The same for a guest whose RAM is private and began as an image (a clone): pages that the image
+ * holds, whether they are there yet or not, and pages that were written since. `pagemap_fd` is
+ * /proc/self/pagemap as opened by the process that maps the RAM. For a ram_next; borrowed.
  */
-int pages_next_private(const struct guest *g, const struct pages_piece *pieces, size_t count,
-                       int pagemap_fd, size_t from, size_t limit, size_t *begin, size_t *end,
-                       struct err *err);
+int pages_next_private(const struct guest *g, const struct pages_image *image, int pagemap_fd,
+                       size_t from, size_t limit, size_t *begin, size_t *end, struct err *err);
 
-/* Only the pages that have left the mapping: all others are what was mapped. */
+/* Only the pages that the process has of its own: all others are as in the image. */
 int pages_next_own(const struct guest *g, int pagemap_fd, size_t from, size_t limit, size_t *begin,
                    size_t *end, struct err *err);
 

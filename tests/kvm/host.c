@@ -20,6 +20,7 @@
 
 #include <cmocka.h>
 
+#include "base/cleanup.h"
 #include "base/err.h"
 #include "base/fs.h"
 #include "base/now.h"
@@ -57,6 +58,8 @@ void host_start_ferryd(struct host *h)
         int fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
         dup2(fd, 1);
         dup2(fd, 2);
+        if (h->before_ferryd)
+            h->before_ferryd();
         execl(program, "ferryd", "--root", root, "--run", run, "--log", "debug",
               h->address[0] ? "--listen" : NULL, h->address, NULL);
         _exit(127);
@@ -390,4 +393,39 @@ void host_stop(struct host *h)
     assert_int_equal(each_process(h->dir, NULL), 0);
     forget(h);
     assert_int_equal(fs_remove_tree(AT_FDCWD, h->dir, &err), 0);
+}
+
+void host_expect_healthy(struct host *h, const char *name)
+{
+    CLEAN(clean_free) char *all = calloc(1, CONSOLE_MAX);
+    assert_non_null(all);
+    host_expect(h, "errors=0", 20000, "console %s --log", name);
+    host_run(h, all, CONSOLE_MAX, "console %s --log", name);
+    const char *bad = strstr(all, "FAIL");
+    for (const char *at = all; !bad && (at = strstr(at, "errors=")); at += 7)
+        if (at[7] && strncmp(at, "errors=0", 8) != 0) /* the last line may still be coming */
+            bad = at;
+    if (bad)
+        fail_msg("%s found an error: %.300s", name, bad);
+}
+
+void host_refuses(struct host *h, const char *words, const char *args)
+{
+    char out[65536];
+    assert_int_equal(host_run(h, out, sizeof(out), "%s", args), 1);
+    if (!strstr(out, words))
+        fail_msg("'%s' says '%s', without '%s'", args, out, words);
+}
+
+unsigned host_count_entries(const struct host *h, const char *where)
+{
+    char path[200];
+    unsigned n = 0;
+    snprintf(path, sizeof(path), "%s/%s", h->dir, where);
+    DIR *dir = opendir(path);
+    assert_non_null(dir);
+    while (readdir(dir))
+        n++;
+    closedir(dir);
+    return n;
 }

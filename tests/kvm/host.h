@@ -11,6 +11,7 @@ struct host {
     char build[4096];
     char address[64]; /* where it listens for other hosts; empty when it does not */
     pid_t ferryd;
+    void (*before_ferryd)(void); /* called in its process; NULL for nothing */
 };
 
 /* Starts ferryd and waits until it answers. */
@@ -38,6 +39,9 @@ void host_must(struct host *h, const char *args, ...) __attribute__((format(prin
  */
 pid_t host_begin(struct host *h, const char *args);
 
+/* The same, for one that is refused with these words. */
+void host_refuses(struct host *h, const char *words, const char *args);
+
 /* Repeats `vmctl ARGS` until its output holds `text`; fails the test after timeout_ms. */
 void host_expect(struct host *h, const char *text, unsigned timeout_ms, const char *args, ...)
     __attribute__((format(printf, 4, 5)));
@@ -45,12 +49,17 @@ void host_expect(struct host *h, const char *text, unsigned timeout_ms, const ch
 /* Presses the power button: the guest checks all that it has once more and ends without an error.
  */
 void host_must_end_well(struct host *h, const char *name);
+/* The guest says another line and has found nothing wrong in all that it said since its start. */
+void host_expect_healthy(struct host *h, const char *name);
 
 /* The number behind `"key":` in `vmctl show NAME --json`; -1 without one. */
 long host_number(struct host *h, const char *name, const char *key);
 
 /* Of its worker; fails the test when there is none. */
 pid_t host_pid(struct host *h, const char *name);
+
+/* Entries of a directory below the host's own. */
+unsigned host_count_entries(const struct host *h, const char *where);
 
 /* Open descriptors, threads and resident KiB of a process. */
 struct host_usage {

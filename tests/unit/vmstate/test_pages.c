@@ -210,12 +210,19 @@ static int sparse_file(off_t bytes)
     return fd;
 }
 
+/* Its image knows by its holes. */
+static void image_next(void *ctx, size_t from, size_t limit, size_t *begin, size_t *end)
+{
+    const struct clone *c = ctx;
+    pages_next_in_file(c->image, from, limit, begin, end);
+}
+
 static int on_next_private(void *ctx, size_t from, size_t limit, size_t *begin, size_t *end,
                            struct err *err)
 {
     const struct clone *c = ctx;
-    const struct pages_piece all = {.count = guest_pages(&c->guest), .fd = c->image};
-    return pages_next_private(&c->guest, &all, 1, c->pagemap, from, limit, begin, end, err);
+    const struct pages_image image = {.next = image_next, .ctx = ctx};
+    return pages_next_private(&c->guest, &image, c->pagemap, from, limit, begin, end, err);
 }
 
 static void test_pages_that_left_the_image(void **state)
@@ -248,60 +255,6 @@ static void test_pages_that_left_the_image(void **state)
     assert_int_equal(pages_next(&c.guest, 0, 2000, &begin, &end, &err), -EBADF);
     munmap(ram, 2000 * (size_t)P);
     close(c.image);
-}
-
-/* A chain of images: pieces of several files, at other places in them, holes between and inside. */
-static void test_pages_of_pieces(void **state)
-{
-    static const struct guest_ops ops = {.ram_next = NULL};
-    int a = sparse_file(100 * (off_t)P), b = sparse_file(100 * (off_t)P);
-    int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-    size_t begin, end, bytes = 300 * (size_t)P;
-    struct err err = {0};
-    if (pagemap < 0 || lseek(a, 0, SEEK_DATA) >= 0) {
-        print_message("no /proc, or a file system without holes\n");
-        skip();
-    }
-    for (off_t page = 10; page < 20; page++)
-        assert_int_equal(pwrite(a, "a", 1, page * P), 1);
-    for (off_t page = 50; page < 60; page++)
-        assert_int_equal(pwrite(b, "b", 1, page * P), 1);
-    const struct pages_piece pieces[] = {
-        {100, 50, a, 0},  /* 110 to 120 */
-        {150, 5, b, 50},  /* all of it */
-        {155, 10, a, 15}, /* 155 to 160 */
-        {200, 40, b, 30}, /* 220 to 230 */
-    };
-    uint8_t *ram = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    assert_true(ram != MAP_FAILED);
-    for (size_t i = 0; i < 4; i++)
-        assert_true(mmap(ram + pieces[i].first * P, pieces[i].count * P, PROT_READ | PROT_WRITE,
-                         MAP_PRIVATE | MAP_FIXED, pieces[i].fd,
-                         (off_t)pieces[i].at * P) != MAP_FAILED);
-    const struct guest g = {.ops = &ops, .ram = ram, .ram_bytes = bytes, .ram_fd = -1};
-    ram[20 * (size_t)P] = ram[125 * (size_t)P] = ram[299 * (size_t)P] = 1;
-    static const struct {
-        size_t from, limit, begin, end;
-    } rows[] = {
-        {0, 300, 20, 21},     {21, 300, 110, 120},  {115, 118, 115, 118},
-        {120, 300, 125, 126}, {126, 300, 150, 160}, {152, 156, 152, 156},
-        {160, 300, 220, 230}, {230, 300, 299, 300}, {230, 299, 299, 299},
-    };
-    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
-        assert_int_equal(pages_next_private(&g, pieces, 4, pagemap, rows[i].from, rows[i].limit,
-                                            &begin, &end, &err),
-                         0);
-        assert_int_equal(begin, rows[i].begin);
-        if (begin < rows[i].limit)
-            assert_int_equal(end, rows[i].end);
-    }
-    assert_int_equal(pages_next_own(&g, pagemap, 21, 300, &begin, &end, &err), 0);
-    assert_int_equal(begin, 125);
-    assert_int_equal(end, 126);
-    munmap(ram, bytes);
-    close(pagemap);
-    close(a);
-    close(b);
 }
 
 struct answer {
@@ -357,7 +310,6 @@ int main(void)
         cmocka_unit_test(test_holes_of_a_memfd),
         cmocka_unit_test(test_no_holes_known),
         cmocka_unit_test(test_pages_that_left_the_image),
-        cmocka_unit_test(test_pages_of_pieces),
         cmocka_unit_test(test_answers_of_an_adapter),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
