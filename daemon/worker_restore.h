@@ -29,7 +29,7 @@ struct restored {
     struct mem_extent *extents; /* owned; until the machine is built */
     struct buf state;           /* owned; until then, too */
     int pagemap_fd;             /* our own: which pages the guest has written */
-    uint64_t begin_ns;
+    uint64_t begin_ns, read_ns; /* when it began; how long opening and reading took */
 };
 
 /* The descriptors are those from number `at` on; they stay the fds'. NULL with a sentence. */

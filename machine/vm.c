@@ -5,6 +5,7 @@
 #include <linux/kvm.h>
 #include <unistd.h>
 
+#include "base/now.h"
 #include "machine/layout.h"
 
 #define IOAPIC_PINS 24
@@ -105,8 +106,10 @@ int vm_init(struct vm *vm, const struct kvm *kvm, struct mem *mem, struct err *e
         rc = enable_caps(vm, err);
     /* Memory before the chips: each chip puts itself on KVM's buses, and a memory slot that is set
      * after that waits 5 ms and more for the grace periods of those changes. */
+    uint64_t begin_ns = now_ns();
     if (rc == 0)
         rc = vm_set_slots(vm, false, err);
+    vm->slots_ns = now_ns() - begin_ns;
     if (rc == 0)
         rc = make_chips(vm, err);
     if (rc == 0)

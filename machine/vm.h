@@ -14,7 +14,8 @@
 struct vm {
     int fd; /* owned */
     const struct kvm *kvm;
-    struct mem *mem; /* borrowed */
+    struct mem *mem;   /* borrowed */
+    uint64_t slots_ns; /* what plugging the memory in took */
 };
 
 /* Creates the VM, its chips and its routing, and plugs the memory in. */
