@@ -187,7 +187,7 @@ static void unescape(char **argv)
                 *c = ' ';
 }
 
-static void exec_vmctl(const struct host *h, const char *args, int out)
+static void exec_vmctl(const struct host *h, const char *args, int in, int out)
 {
     char text[4096], run[100], program[4200], guests[4200], *argv[ARGS_MAX + 3];
     size_t n = 0;
@@ -207,7 +207,7 @@ static void exec_vmctl(const struct host *h, const char *args, int out)
     argv[2] = run;
     split(text, argv + 3, ARGS_MAX);
     unescape(argv + 3);
-    dup2(open("/dev/null", O_RDONLY), 0);
+    dup2(in, 0);
     dup2(out, 1);
     dup2(out, 2);
     execv(program, argv);
@@ -232,6 +232,11 @@ static void drain(int fd, char *out, size_t size)
         out[n] = '\0';
 }
 
+static int nothing(int how)
+{
+    return open("/dev/null", how | O_CLOEXEC);
+}
+
 static int run_args(struct host *h, char *out, size_t size, const char *args)
 {
     int pipefd[2], status;
@@ -239,7 +244,7 @@ static int run_args(struct host *h, char *out, size_t size, const char *args)
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid == 0)
-        exec_vmctl(h, args, pipefd[1]);
+        exec_vmctl(h, args, nothing(O_RDONLY), pipefd[1]);
     close(pipefd[1]);
     drain(pipefd[0], out, size);
     close(pipefd[0]);
@@ -252,7 +257,7 @@ pid_t host_begin(struct host *h, const char *args)
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid == 0)
-        exec_vmctl(h, args, open("/dev/null", O_WRONLY | O_CLOEXEC));
+        exec_vmctl(h, args, nothing(O_RDONLY), nothing(O_WRONLY));
     return pid;
 }
 
@@ -317,6 +322,25 @@ void host_must_end_well(struct host *h, const char *name)
         fail_msg("%s: %.600s", name, bad ? bad : "it did not come to its end");
     free(out);
     host_must(h, "rm %s", name);
+}
+
+void host_type(struct host *h, const char *name, const char *line, const char *wanted,
+               unsigned timeout_ms)
+{
+    int pipefd[2];
+    char args[200];
+    assert_int_equal(pipe2(pipefd, O_CLOEXEC), 0);
+    snprintf(args, sizeof(args), "console %s", name);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0)
+        exec_vmctl(h, args, pipefd[0], nothing(O_WRONLY));
+    close(pipefd[0]);
+    assert_int_equal(write(pipefd[1], line, strlen(line)), strlen(line));
+    host_expect(h, wanted, timeout_ms, "console %s --log", name);
+    close(pipefd[1]);
+    kill(pid, SIGTERM);
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
 }
 
 long host_number(struct host *h, const char *name, const char *key)
