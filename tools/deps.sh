@@ -16,7 +16,8 @@ fi
 
 # The kernel of the tests' Linux guests is built from Debian 12's; elsewhere these tests are skipped.
 if grep -q '^VERSION_CODENAME=bookworm' /etc/os-release 2>/dev/null; then
-    deps_test="$deps_test linux-source-6.1 make flex bison bc libelf-dev xz-utils busybox-static cpio"
+    deps_test="$deps_test linux-source-6.1 make flex bison bc libelf-dev xz-utils busybox-static cpio
+        e2fsprogs"
 fi
 
 deps_installed() {

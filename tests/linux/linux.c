@@ -85,13 +85,35 @@ void linux_need_stock(char *path, size_t size)
     ask_script("stock.sh", path, size);
 }
 
+__attribute__((format(printf, 1, 2))) static void shell(const char *format, ...)
+{
+    char command[9000];
+    va_list list;
+    va_start(list, format);
+    vsnprintf(command, sizeof(command), format, list);
+    va_end(list);
+    if (system(command) != 0)
+        fail_msg("%s fails", command);
+}
+
 void linux_start(struct host *h, const struct linux_kernel *k, const struct linux_options *o)
 {
+    char begin[200] = "--initrd %G/linux.initrd";
+    if (o->from_disk) {
+        shell("cp '%s/guests/linux.initrd.ext4' '%s/%s.ext4'", h->build, h->dir, o->name);
+        snprintf(begin, sizeof(begin), "--disk %s/%s.ext4", h->dir, o->name);
+    }
     host_must(h,
-              "start %s --kernel %s/%s --initrd %%G/linux.initrd --memory 64M --cpus %u --cpu " CPU
-              " --cmdline " CMDLINE "%s%s",
-              o->name, k->dir, o->kernel, o->cpus, o->cmdline ? "~" : "",
+              "start %s --kernel %s/%s %s --memory 64M --cpus %u --cpu " CPU " --cmdline " CMDLINE
+              "%s%s%s",
+              o->name, k->dir, o->kernel, begin, o->cpus,
+              o->from_disk ? "~root=/dev/vda~rw~init=/init" : "", o->cmdline ? "~" : "",
               o->cmdline ? o->cmdline : "");
+}
+
+void linux_expect_clean_disk(struct host *h, const char *name)
+{
+    shell("PATH=$PATH:/usr/sbin:/sbin e2fsck -fn '%s/%s.ext4' >/dev/null 2>&1", h->dir, name);
 }
 
 /* What is waited for on a console. */

@@ -27,10 +27,14 @@ struct linux_options {
     const char *kernel;  /* vmlinux or bzImage */
     const char *cmdline; /* more words for it, with '~' for a blank; NULL: none */
     unsigned cpus;
+    bool from_disk; /* one of its own, instead of the initial RAM disk */
 };
 
 /* Starts our kernel with what it needs to run where a guest's kernel is emulated. */
 void linux_start(struct host *h, const struct linux_kernel *k, const struct linux_options *o);
+
+/* The disk of a guest that is off needs no repair. */
+void linux_expect_clean_disk(struct host *h, const char *name);
 
 /* Waits until the guest's console has said `text` so many times, as whole lines. */
 void linux_expect(struct host *h, const char *name, const char *text, unsigned times);

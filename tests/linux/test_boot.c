@@ -1,6 +1,7 @@
 /*
- * Linux boots from each kind of image, with 1 and 2 CPUs, with ACPI and without; it finds its CPUs
- * and clocks and complains of nothing; and each way of ending it ends it.
+ * Linux boots from each kind of image, with an initial RAM disk and from a disk, with 1 and 2 CPUs,
+ * with ACPI and without; it finds its CPUs and clocks and complains of nothing; and each way of
+ * ending it ends it.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -33,6 +34,12 @@ static void from_inside(struct host *h, const char *name)
     host_expect(h, "stopped", 60000, "show %s", name);
 }
 
+static void with_a_clean_disk(struct host *h, const char *name)
+{
+    from_inside(h, name);
+    linux_expect_clean_disk(h, name);
+}
+
 /* Without ACPI there is no way to switch it off: Linux stands still, and only the plug helps. */
 static void by_the_plug(struct host *h, const char *name)
 {
@@ -54,9 +61,9 @@ static const struct boot {
     void (*end)(struct host *h, const char *name);
 } boots[] = {
     {{"a", "vmlinux", NULL, 1}, "yes", by_button},
-    {{"b", "bzImage", NULL, 2}, "yes", from_inside},
+    {{"b", "bzImage", NULL, 2, .from_disk = true}, "yes", with_a_clean_disk},
     {{"c", "bzImage", "acpi=off", 1}, "no", by_the_plug},
-    {{"d", "vmlinux", "acpi=off", 2}, "no", by_reboot},
+    {{"d", "vmlinux", "acpi=off", 2, .from_disk = true}, "no", by_reboot},
 };
 #define BOOTS (sizeof(boots) / sizeof(boots[0]))
 
