@@ -15,8 +15,9 @@ if ! grep -q '^VERSION_CODENAME=jammy' /etc/os-release 2>/dev/null; then
 fi
 
 # The kernel of the tests' Linux guests is built from Debian 12's; elsewhere these tests are skipped.
+deps_linux="python3"
 if grep -q '^VERSION_CODENAME=bookworm' /etc/os-release 2>/dev/null; then
-    deps_test="$deps_test linux-source-6.1 make flex bison bc libelf-dev xz-utils busybox-static cpio
+    deps_linux="$deps_linux linux-source-6.1 make flex bison bc libelf-dev xz-utils busybox-static cpio
         e2fsprogs"
 fi
 
@@ -49,7 +50,7 @@ deps_pick() {
     printf '%s\n' "${names# }"
 }
 
-# deps_need SET...: installs what is missing of the sets build, test, bench, package.
+# deps_need SET...: installs what is missing of the sets build, test, linux, bench, package.
 deps_need() {
     local set list missing=
     for set in $*; do

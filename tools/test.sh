@@ -74,7 +74,7 @@ test_left() {
 test_all() {
     local failed= others=
     test_options "$@"
-    deps_need build test
+    deps_need build test ${test_long:+linux}
     if [ -z "$test_tiers" ] || [[ $test_tiers = *fuzz* ]]; then
         cmake_build fuzz
     fi
