@@ -7,6 +7,7 @@
 #include "base/now.h"
 #include "cli/act.h"
 #include "cli/commands.h"
+#include "cli/disk.h"
 #include "cli/json.h"
 #include "cli/snapshot.h"
 #include "cli/text.h"
@@ -138,6 +139,7 @@ static int json_restored(const Ferry__RestoreReply *restored, struct err *err)
 int cmd_restore(const struct args *args, struct err *err)
 {
     CLEAN(client_clean_reply) Ferry__Reply *reply = NULL;
+    CLEAN(disk_list_fini) struct disk_list disks = {.count = 0};
     Ferry__Request request = FERRY__REQUEST__INIT;
     Ferry__RestoreRequest body = FERRY__RESTORE_REQUEST__INIT;
     const struct act act = {.doing = "restoring",
@@ -150,6 +152,11 @@ int cmd_restore(const struct args *args, struct err *err)
     body.replace = args->replace;
     body.verify = args->verify;
     body.freeze_clock = strcmp(args->clock, "freeze") == 0;
+    body.force = args->force;
+    if (disk_list_parse(&disks, &args->disks, err) < 0)
+        return -err->code;
+    body.disks = disks.list;
+    body.n_disks = disks.count;
     request.body_case = FERRY__REQUEST__BODY_RESTORE;
     request.restore = &body;
     int rc = act_ask(&act, args->run, &request, FERRY__REPLY__BODY_RESTORED, &reply, err);

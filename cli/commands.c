@@ -123,6 +123,11 @@ static const struct option restore_options[] = {
      "Read and check every byte of the snapshot, and of those it is based on, before anything starts."},
     {"replace", NULL, OPTION_FLAG, OPTION_BOOL(replace), .help =
      "Take the place of the VM that has the name: back in time in place. It runs on until the restored one is ready, and stays if that fails."},
+    {"disk", "FILE[,ro][,id=ID]", OPTION_FILES, OPTION_LIST(disks), .help =
+     "Instead of the machine's own disk, one as large: with id that of this id, else the next. It need not be as the "
+     "guest left it. With --count, {} in FILE is the clone's number. May be given several times."},
+    {"force", NULL, OPTION_FLAG, OPTION_BOOL(force), .help =
+     "Use the machine's disks even if they were written since it was saved. Its file systems may break."},
     {NULL},
 };
 

@@ -31,7 +31,7 @@ struct args {
     const char *kernel, *initrd, *cmdline, *cpu, *name, *clock, *parent, *on_stall;
     uint64_t memory_bytes, cpus, timeout_ms, count, downtime_ms, bandwidth, keep_newest, older_ms;
     bool paused, follow, log, names, stop, full, track, last, pack, check, detach, keep, discard;
-    bool with_children, dry_run, alone, verify, replace;
+    bool with_children, dry_run, alone, verify, replace, force;
     struct arg_list disks;
 };
 

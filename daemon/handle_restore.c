@@ -19,6 +19,7 @@
 #include "daemon/definition.h"
 #include "daemon/handlers.h"
 #include "daemon/replace.h"
+#include "daemon/restore_disks.h"
 #include "daemon/restore_source.h"
 #include "daemon/snapshot_task.h"
 #include "daemon/tenant.h"
@@ -189,25 +190,29 @@ static void on_moved(struct tenant_watch *watch, bool removed)
     }
 }
 
-static Ferry__MachineConfig *copy_config(const Ferry__MachineConfig *from, const char *name,
+/* The definition of a clone, with the disks that it is to have. */
+static Ferry__MachineConfig *make_config(struct restore *r, const char *name, unsigned number,
                                          struct err *err)
 {
-    Ferry__MachineConfig named = *from;
+    const Ferry__RestoreRequest *ask = r->rq->message->restore;
+    Ferry__MachineConfig named = *r->source.manifest->config;
     named.name = (char *)(uintptr_t)name;
     named.uuid = (ProtobufCBinaryData){0}; /* a machine of its own */
     Ferry__MachineConfig *copy = (Ferry__MachineConfig *)frame_copy(&named.base, err);
-    if (copy && definition_complete(copy, err) < 0) {
+    if (copy && (restore_disks(copy, ask, number, &r->saved.other_disks, err) < 0 ||
+                 definition_complete(copy, err) < 0)) {
         frame_free(&copy->base);
         copy = NULL;
     }
     return copy;
 }
 
-static int start_clone(struct restore *r, struct clone *clone, struct err *err)
+static int start_clone(struct restore *r, unsigned index, struct err *err)
 {
     struct registry *registry = &r->daemon->registry;
+    struct clone *clone = &r->clones[index];
     struct err ignored;
-    Ferry__MachineConfig *config = copy_config(r->source.manifest->config, clone->name, err);
+    Ferry__MachineConfig *config = make_config(r, clone->name, r->count > 1 ? index + 1 : 0, err);
     struct tenant *tenant = config ? registry_define(registry, config, err) : NULL;
     if (!tenant)
         return -err->code;
@@ -313,7 +318,7 @@ static void on_replaced(void *ctx, const struct err *err)
 static void start_replacing(struct restore *r)
 {
     const char *name = r->clones[0].name;
-    Ferry__MachineConfig *config = copy_config(r->source.manifest->config, name, &r->err);
+    Ferry__MachineConfig *config = make_config(r, name, 0, &r->err);
     r->replace = (struct replace){
         .daemon = r->daemon, .text = r->text, .paused = r->paused, .done = on_replaced, .ctx = r};
     snprintf(r->replace.vm, sizeof(r->replace.vm), "%s", name);
@@ -325,7 +330,7 @@ static void start_clones(struct restore *r)
 {
     r->waiting = 1; /* ours, until all are on their way */
     for (unsigned i = 0; i < r->count && !r->err.code; i++)
-        start_clone(r, &r->clones[i], &r->err);
+        start_clone(r, i, &r->err);
     one_less(r);
 }
 

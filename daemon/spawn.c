@@ -269,6 +269,7 @@ int spawn_send(struct spawn *s, const Ferry__MachineConfig *config, bool paused,
         fds[n++] = saved->owner_fd;
     } else if (saved) {
         restore.freeze_clock = saved->freeze_clock;
+        restore.other_disks = saved->other_disks;
         restore.layers = saved->count;
         restore.lineage = saved->lineage;
         restore.n_lineage = saved->n_lineage;

@@ -45,6 +45,7 @@ struct spawn_saved {
     const int *layers; /* directories of the snapshot's chain, the full one's first */
     unsigned count;
     bool freeze_clock;
+    uint32_t other_disks; /* a bit for each that need not be as the guest left it */
     Ferry__SnapshotRef **lineage; /* what it comes from, oldest first, itself last */
     size_t n_lineage;
 };

@@ -501,7 +501,8 @@ int worker_init(struct worker *w, Ferry__WorkerStart *start, struct fds *fds, st
     if (rc == 0)
         rc = kvm_init(&w->kvm, w->kvm_fd, err);
     if (rc == 0)
-        rc = worker_devices_init(&w->devices, config, fds, &i, err);
+        rc = worker_devices_init(&w->devices, config,
+                                 start->restore ? start->restore->other_disks : 0, fds, &i, err);
     if (rc == 0)
         rc = uv_loop_init(&w->loop) < 0 ? err_set(err, ENOMEM, "cannot make an event loop") : 0;
     if (rc == 0) {

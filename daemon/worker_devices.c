@@ -18,8 +18,8 @@ static int add(struct worker_devices *d, const struct device_type *type, const v
 }
 
 /* A queue for each CPU, up to as many as one I/O thread has a use for. */
-static int add_disk(struct worker_devices *d, const Ferry__DiskConfig *disk, unsigned cpus, int fd,
-                    struct err *err)
+static int add_disk(struct worker_devices *d, const Ferry__DiskConfig *disk, unsigned cpus,
+                    bool other, int fd, struct err *err)
 {
     if (fd < 0)
         return err_set(err, EINVAL, "the start request came with too few disks");
@@ -31,6 +31,7 @@ static int add_disk(struct worker_devices *d, const Ferry__DiskConfig *disk, uns
     *c = (struct virtio_blk_config){
         .fd = fd,
         .readonly = disk->readonly,
+        .may_be_other = other,
         .queues = cpus < VIRTIO_BLK_QUEUES_MAX ? cpus : VIRTIO_BLK_QUEUES_MAX,
     };
     snprintf(c->id, sizeof(c->id), "%s", disk->id);
@@ -38,12 +39,13 @@ static int add_disk(struct worker_devices *d, const Ferry__DiskConfig *disk, uns
 }
 
 int worker_devices_init(struct worker_devices *d, const Ferry__MachineConfig *config,
-                        struct fds *fds, unsigned *at, struct err *err)
+                        uint32_t other_disks, struct fds *fds, unsigned *at, struct err *err)
 {
     *d = (struct worker_devices){0};
     int rc = config->rng ? add(d, &virtio_rng_type, NULL, err) : 0;
     for (size_t i = 0; rc == 0 && i < config->n_disks; i++)
-        rc = add_disk(d, config->disks[i], config->cpus, fds_take(fds, (*at)++), err);
+        rc = add_disk(d, config->disks[i], config->cpus, other_disks & 1u << i,
+                      fds_take(fds, (*at)++), err);
     return rc;
 }
 

@@ -18,7 +18,8 @@ struct worker_devices {
 };
 
 /* Takes the disks out of `fds` from *at on, which moves behind them. What the wishes point to lies
- * in `d`, which outlives the machines built from them. */
+ * in `d`, which outlives the machines built from them. `other_disks` has a bit for each that need
+ * not be as a saved guest left it. */
 int worker_devices_init(struct worker_devices *d, const Ferry__MachineConfig *config,
-                        struct fds *fds, unsigned *at, struct err *err);
+                        uint32_t other_disks, struct fds *fds, unsigned *at, struct err *err);
 void worker_devices_fini(struct worker_devices *d);

@@ -84,6 +84,7 @@ struct virtio_blk {
     uint32_t touched; /* queues with something pushed that was not told yet */
     uint8_t config[CONFIG_BYTES];
     char id[VIRTIO_BLK_ID_MAX + 1];
+    bool may_be_other;
 
     /* State: what the guest knows of its disk. */
     uint64_t sectors;
@@ -406,6 +407,7 @@ static int virtio_blk_init(void *dev, const struct device_env *env, struct err *
         return rc;
     b->sectors = b->disk.bytes / DISK_SECTOR;
     b->readonly = c->readonly;
+    b->may_be_other = c->may_be_other;
     b->generation = disk_generation(&b->disk);
     memcpy(b->id, c->id, sizeof(b->id));
     fill_config(b, c->queues);
@@ -447,8 +449,8 @@ static void virtio_blk_quiesce(void *dev)
     b->generation = disk_generation(&b->disk);
 }
 
-/* The guest goes on with the disk that it knows, or not at all: what it remembers of a disk that
- * somebody has written since would destroy it. */
+/* The guest goes on with the disk that it knows: what it remembers of a disk that somebody has
+ * written since would destroy it. Unless he who restores it says that he knows better. */
 static int virtio_blk_post_load(void *object, struct err *err)
 {
     struct virtio_blk *b = object;
@@ -462,11 +464,12 @@ static int virtio_blk_post_load(void *object, struct err *err)
         return err_set(err, EBADMSG,
                        "virtio-blk: the saved guest knows its disk '%s' as %s, and it is %s", b->id,
                        b->readonly ? "read-only" : "writable", readonly ? "read-only" : "writable");
-    if (b->generation != disk_generation(&b->disk))
+    if (!b->may_be_other && b->generation != disk_generation(&b->disk))
         return err_set(err, EBADMSG,
-                       "virtio-blk: disk '%s' was written after this guest was saved; put back the "
-                       "disk of that moment, a copy made with cp -p",
+                       "virtio-blk: disk '%s' was written after this guest was saved; give the disk of "
+                       "that moment with --disk, or --force to use it as it is",
                        b->id);
+    b->generation = disk_generation(&b->disk);
     return virtio_post_load(&b->virtio, err);
 }
 

@@ -13,6 +13,7 @@
 struct virtio_blk_config {
     int fd; /* borrowed; open for writing unless readonly */
     bool readonly;
+    bool may_be_other;                /* than a saved guest left it */
     char id[VIRTIO_BLK_ID_MAX + 1];   /* what the guest sees as serial number */
     unsigned queues;                  /* 1..VIRTIO_BLK_QUEUES_MAX */
     const struct disk_engine *engine; /* NULL: the best */

@@ -142,12 +142,66 @@ static void a_restore_wants_its_disk(void **state)
     host_stop(&h);
 }
 
+static void copy_disk(struct host *h, const char *name)
+{
+    char command[300];
+    snprintf(command, sizeof(command), "cp %s/a.img %s/%s", h->dir, h->dir, name);
+    assert_int_equal(system(command), 0);
+}
+
+static void kill_and_rm(struct host *h, const char *name)
+{
+    host_must(h, "kill %s", name);
+    host_must(h, "rm %s", name);
+}
+
+/* Clones have disks of their own; who says so goes on with a disk that was written. */
+static void a_restore_takes_other_disks(void **state)
+{
+    struct host h;
+    char args[300];
+    host_start(&h);
+    make_disk(&h, "a.img");
+    host_must(&h, "start a --kernel %%G/blk.elf --memory 32M --disk %s/a.img,id=root", h.dir);
+    host_expect(&h, "errors=0", 30000, "console a --log");
+    host_must(&h, "snapshot create a snap --stop");
+    host_expect(&h, "stopped", 5000, "list");
+    copy_disk(&h, "c-1.img");
+    copy_disk(&h, "c-2.img");
+    host_must(&h, "restore snap --name c --count 2 --disk %s/c-{}.img", h.dir);
+    host_expect(&h, "errors=0", 30000, "console c-1 --log");
+    host_expect(&h, "errors=0", 30000, "console c-2 --log");
+    host_expect(&h, "c-2.img", 1000, "show c-2");
+    kill_and_rm(&h, "c-1");
+    snprintf(args, sizeof(args), "restore snap --name d --disk %s/c-1.img,id=other", h.dir);
+    refuse(&h, "the saved machine has no disk 'other'", args);
+    snprintf(args, sizeof(args), "restore snap --name d --disk %s/c-1.img --disk /x", h.dir);
+    refuse(&h, "more disks are given than the saved machine has, which is 1", args);
+    snprintf(args, sizeof(args), "restore snap --name d --disk %s/c-1.img,ro", h.dir);
+    refuse(&h, "knows its disk 'root' as writable, and it is read-only", args);
+    copy_disk(&h, "c-1.img"); /* the guest knows what it wrote where */
+    host_must(&h, "restore snap --name d --disk %s/c-1.img,id=root", h.dir);
+    host_must_end_well(&h, "d");
+    host_must(&h, "start a"); /* the guest's own disk is written */
+    host_expect(&h, "errors=0", 30000, "console a --log");
+    kill_and_rm(&h, "a");
+    refuse(&h, "was written after this guest was saved", "restore snap");
+    host_must(&h, "restore snap --force");
+    host_must(&h, "kill a");
+    host_must(&h, "kill c-2");
+    remove_disk(&h, "a.img");
+    remove_disk(&h, "c-1.img");
+    remove_disk(&h, "c-2.img");
+    host_stop(&h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(disks_are_given),
         cmocka_unit_test(a_killed_worker_leaves_its_disk),
         cmocka_unit_test(a_restore_wants_its_disk),
+        cmocka_unit_test(a_restore_takes_other_disks),
     };
     rig_need_kvm();
     return cmocka_run_group_tests(tests, NULL, NULL);
