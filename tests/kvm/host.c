@@ -311,6 +311,13 @@ void host_expect(struct host *h, const char *wanted, unsigned timeout_ms, const 
     fail_msg("'vmctl %s' does not say '%s' within %u ms but: %s", text, wanted, timeout_ms, out);
 }
 
+void host_expect_state(struct host *h, const char *name, const char *state, unsigned timeout_ms)
+{
+    char row[64]; /* of a table: the VM's log, which is below it, has such words, too */
+    snprintf(row, sizeof(row), "\nstate       %s\n", state);
+    host_expect(h, row, timeout_ms, "show %s", name);
+}
+
 void host_must_end_well(struct host *h, const char *name)
 {
     char *out = calloc(1, CONSOLE_MAX);

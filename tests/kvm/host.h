@@ -52,6 +52,9 @@ void host_must_end_well(struct host *h, const char *name);
 /* The guest says another line and has found nothing wrong in all that it said since its start. */
 void host_expect_healthy(struct host *h, const char *name);
 
+/* Waits until the VM is in that state, as `vmctl show` tells it. */
+void host_expect_state(struct host *h, const char *name, const char *state, unsigned timeout_ms);
+
 /* Types `line` at the guest's console and waits until its log holds `wanted`. */
 void host_type(struct host *h, const char *name, const char *line, const char *wanted,
                unsigned timeout_ms);

@@ -396,7 +396,7 @@ static void all_forms_are_equal(void **state)
     host_must(&h, "snapshot create a diff --parent packed-diff");
     host_must(&h, "snapshot create a raw-again --parent nothing --full");
     host_must(&h, "snapshot create a tail --parent raw-again --pack --last");
-    host_expect(&h, "paused", 1000, "show a");
+    host_expect_state(&h, "a", "paused", 1000);
     uint64_t bytes, other_bytes;
     uint8_t *raw = read_ram(&h, "raw", &bytes);
     for (size_t i = 1; i < sizeof(forms) / sizeof(*forms); i++) {

@@ -73,7 +73,7 @@ static void disks_are_given(void **state)
     host_must(&h, "kill r1");
     host_must(&h, "kill r2");
     host_must(&h, "start fill"); /* free again */
-    host_expect(&h, "stopped", 30000, "show fill");
+    host_expect_state(&h, "fill", "stopped", 30000);
     snprintf(args, sizeof(args), "start x --kernel %%G/blk.elf --disk %s/none.img", h.dir);
     refuse(&h, "none.img': cannot open it: No such file", args);
     snprintf(args, sizeof(args),

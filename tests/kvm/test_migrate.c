@@ -58,7 +58,7 @@ static void move(struct host *from, struct host *to, const char *name)
     unsigned verdicts = count_verdicts(from, name);
     host_must(from, "migrate %s %s", name, to->address);
     assert_int_equal(host_run(from, NULL, 0, "show %s", name), 1);
-    host_expect(to, "running", 1000, "show %s", name);
+    host_expect_state(to, name, "running", 1000);
     expect_more(to, name, verdicts);
     if (strlen(before) + 1 < CONSOLE_MAX / 2) /* a longer one drops its beginning by design */
         expect_prefix(to, name, before);
@@ -87,7 +87,7 @@ static void paused_stays_paused(void **state)
     host_must(&h[0], "pause web");
     unsigned verdicts = count_verdicts(&h[0], "web");
     host_must(&h[0], "migrate web %s", h[1].address);
-    host_expect(&h[1], "paused", 1000, "show web");
+    host_expect_state(&h[1], "web", "paused", 1000);
     assert_in_range(count_verdicts(&h[1], "web"), verdicts, verdicts + 1);
     host_must(&h[1], "resume web");
     expect_more(&h[1], "web", verdicts);
@@ -183,7 +183,7 @@ static void the_wire_breaks(void **state)
     if (!p->was_cut)
         fail_msg("it failed before the wire broke: %s", out);
     struct host *runs = &h[cut->moves], *other = &h[!cut->moves];
-    host_expect(runs, "running", 15000, "show web");
+    host_expect_state(runs, "web", "running", 15000);
     host_expect(other, "there is no VM", 15000, "show web");
     expect_more(runs, "web", verdicts);
     move(runs, other, "web");

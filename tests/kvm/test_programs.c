@@ -73,14 +73,14 @@ static void guests_outlive_ferryd(void **state)
     assert_true(pid > 0);
     host_kill_ferryd(&h);
     host_start_ferryd(&h);
-    host_expect(&h, "running", 1000, "show a");
+    host_expect_state(&h, "a", "running", 1000);
     assert_int_equal(host_number(&h, "a", "pid"), pid);
     wait_for_count(&h, "a", before + 3);
     host_expect(&h, "found running", 1000, "events");
     host_must(&h, "pause a");
     host_must(&h, "resume a");
     /* b ends by itself, with a ferryd that is not its parent. */
-    host_expect(&h, "stopped", 20000, "show b");
+    host_expect_state(&h, "b", "stopped", 20000);
     /* And one that ends while nobody is there tells it by its record. */
     host_must(&h, "start b");
     wait_for_count(&h, "b", 1);
@@ -89,7 +89,7 @@ static void guests_outlive_ferryd(void **state)
     for (int i = 0; i < 10000 && kill(b, 0) == 0 && host_usage(b).fds > 0; i++)
         nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
     host_start_ferryd(&h);
-    host_expect(&h, "stopped", 1000, "show b");
+    host_expect_state(&h, "b", "stopped", 1000);
     host_expect(&h, "count=12", 1000, "console b --log");
     host_stop(&h);
 }
@@ -105,7 +105,7 @@ static void a_killed_worker_is_a_crash(void **state)
     host_expect(&h, "crashed", 5000, "list");
     host_expect(&h, "SIGKILL", 1000, "show a");
     host_expect(&h, "count=2", 1000, "console a --log"); /* its last words are kept */
-    host_expect(&h, "running", 1000, "show b");
+    host_expect_state(&h, "b", "running", 1000);
     host_must(&h, "start a");
     wait_for_count(&h, "a", 1);
     host_stop(&h);
@@ -123,7 +123,7 @@ static void faults_are_told(void **state)
     host_expect(&h, "internal error", 10000, "show u");
     host_must(&h, "start r --kernel %%G/hello.elf --memory 64M --cmdline reboot=2");
     host_expect(&h, "i8042", 20000, "events");
-    host_expect(&h, "running", 1000, "show r");
+    host_expect_state(&h, "r", "running", 1000);
     host_must(&h, "reset t");
     host_stop(&h);
 }

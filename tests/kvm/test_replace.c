@@ -128,7 +128,7 @@ static void back_in_time_in_place(void **state)
     assert_int_equal(host_count_entries(&h, "run/vms"), runs);
     host_expect(&h, "\"kind\":\"restored\"", 1000, "events a --json");
     host_must(&h, "restore s --replace --paused"); /* the snapshot's own VM */
-    host_expect(&h, "paused", 1000, "show a");
+    host_expect_state(&h, "a", "paused", 1000);
     host_must(&h, "resume a");
     snprintf(later, sizeof(later), "count=%ld ", saved + 3);
     host_expect(&h, later, 20000, "console a --log");
@@ -178,7 +178,7 @@ static void a_failed_replace_changes_nothing(void **state)
     host_expect_healthy(&h, "a");
     host_must(&h, "kill a");
     host_refuses(&h, "'a' stays as it was", "restore cut --name a --replace");
-    host_expect(&h, "stopped", 1000, "show a");
+    host_expect_state(&h, "a", "stopped", 1000);
     host_must(&h, "restore s --name new --replace"); /* there is none: it is made */
     host_expect_healthy(&h, "new");
     host_stop(&h);
@@ -206,7 +206,7 @@ static void death_in_the_middle_of_a_replace(void **state)
         assert_int_equal(host_count_entries(&h, "root/vms"), vms);
         assert_int_equal(host_count_entries(&h, "run/vms"), runs);
         host_run(&h, NULL, 0, "resume a");
-        host_expect(&h, "running", 1000, "show a");
+        host_expect_state(&h, "a", "running", 1000);
         host_must(&h, "pause a");
         host_must(&h, "resume a");
         host_expect_healthy(&h, "a");

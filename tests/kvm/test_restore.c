@@ -157,7 +157,7 @@ static void damage_ends_the_guest(void **state)
     remake(&h, &(struct remake){.from = "s", .name = "p", .memory = PACKED_FULL});
     flip_bit(&h, "p", "memory", -100);
     if (host_run(&h, out, sizeof(out), "restore p --name b") == 0) {
-        host_expect(&h, "crashed", 10000, "show b");
+        host_expect_state(&h, "b", "crashed", 10000);
         host_run(&h, out, sizeof(out), "show b");
         host_must(&h, "rm b");
     }
@@ -197,7 +197,7 @@ static void death_of_the_filler(void **state)
     }
     closedir(dir);
     if (victim && syscall(SYS_tgkill, (pid_t)pid, victim, SIGKILL) == 0)
-        host_expect(&h, "crashed", 10000, "show b");
+        host_expect_state(&h, "b", "crashed", 10000);
     else
         expect_log(&h, "b", "all memory is there"); /* it was faster */
     host_stop(&h);
@@ -268,14 +268,14 @@ static void without_its_kernel(void **state)
     assert_int_equal(unlink(kernel), 0);
     host_must(&h, "restore s --name b");
     host_refuses(&h, "was not there when it was restored", "reset b");
-    host_expect(&h, "running", 1000, "show b");
+    host_expect_state(&h, "b", "running", 1000);
     host_must(&h, "snapshot create b t");
     host_must(&h, "kill b");
     host_refuses(&h, "cannot open the kernel", "start b");
     copy_file(guest, kernel);
     host_must(&h, "restore t --name c"); /* it is back */
     host_must(&h, "reset c");
-    host_expect(&h, "running", 1000, "show c");
+    host_expect_state(&h, "c", "running", 1000);
     host_stop(&h);
 }
 

@@ -48,7 +48,7 @@ static void live_restore_clone(void **state)
         }
         expect_healthy(&h, "a");
     }
-    host_expect(&h, "running", 1000, "show a");
+    host_expect_state(&h, "a", "running", 1000);
     host_stop(&h);
 }
 
@@ -60,10 +60,10 @@ static void paused_stopped_reset(void **state)
     expect_healthy(&h, "a");
     host_must(&h, "pause a");
     host_must(&h, "snapshot create a p");
-    host_expect(&h, "paused", 1000, "show a"); /* it was, and it is */
+    host_expect_state(&h, "a", "paused", 1000); /* it was, and it is */
     host_must(&h, "resume a");
     host_must(&h, "restore p --name b --paused");
-    host_expect(&h, "paused", 1000, "show b");
+    host_expect_state(&h, "b", "paused", 1000);
     host_must(&h, "snapshot create b never-ran");
     host_must(&h, "restore never-ran --name c");
     expect_healthy(&h, "c");
@@ -76,7 +76,7 @@ static void paused_stopped_reset(void **state)
     host_must(&h, "reset b");
     host_expect(&h, "hello from ferry guest", 20000, "console b --log");
     host_must(&h, "snapshot create a last --stop");
-    host_expect(&h, "stopped", 5000, "show a");
+    host_expect_state(&h, "a", "stopped", 5000);
     host_must(&h, "rm a");
     host_must(&h, "restore last"); /* under its own name again */
     expect_healthy(&h, "a");
@@ -168,7 +168,7 @@ static void death_in_the_middle(void **state)
         waitpid(child, NULL, 0);
         assert_null(strstr(out, "connection")); /* ferryd's to the worker is nobody's business */
         assert_null(strstr(out, "cannot receive"));
-        host_expect(&h, "crashed", 5000, "show a");
+        host_expect_state(&h, "a", "crashed", 5000);
         assert_int_equal(host_run(&h, NULL, 0, "snapshot verify s"), status ? 1 : 0);
         if (status == 0)
             host_must(&h, "snapshot rm s");

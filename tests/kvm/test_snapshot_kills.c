@@ -192,7 +192,7 @@ static void killed_while_taking(void **state)
         const char *victim = i % 2 ? "a" : NULL;
         int status = run_killed(&h, victim, (uint64_t)rand_r(&seed) % span, "snapshot create a s");
         if (victim) {
-            host_expect(&h, "crashed", 5000, "show a");
+            host_expect_state(&h, "a", "crashed", 5000);
             host_must(&h, "rm a");
             host_must(&h, "start a " GUEST);
         }
