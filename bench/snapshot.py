@@ -245,16 +245,17 @@ def measure_writing(ferry, mib, where, runs):
 
 
 def measure_diff(ferry, mib, runs):
-    """Diffs of about 1 % of the pages beside full ones."""
+    """Diffs beside full ones: the guest writes 1 % of its pages, each of them once or twice between
+    two snapshots."""
     pages = mib * 256 // 100
-    ferry.start("guest", "dirty", mib, f"rate=max pages={pages} sweep=0 fillmem=all")
+    ferry.start("guest", "dirty", mib, f"rate=1000 pages={pages} sweep=0 fillmem=all")
     listener = Listener(ferry.console("guest"))
     times, rooms = {"full": [], "diff": []}, {"full": [], "diff": []}
     try:
         listener.wait(5)
         for run in range(runs + 1):
             for kind, name, options in (("full", "f", ["--track"]), ("diff", "d", ["--parent", "f", "--last"])):
-                listener.wait(3)  # all of the working set has been written since
+                listener.wait(pages // 100 + 3)  # ten lines a second: all of them have been written
                 begin = time.monotonic()
                 ferry.vmctl("snapshot", "create", "guest", name, *options)
                 if run:
