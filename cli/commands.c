@@ -262,7 +262,8 @@ const struct command commands[] = {
      "decide about a guest that is in doubt",
      "A guest is in doubt when it was handed off and its peer does not say whether it runs there. It "
      "stands still here, and ferryd asks the peer again and again; when that can never answer, "
-     "this decides. Look at the other host first."},
+     "this decides. Look at the other host first. When its worker has died meanwhile, it can be neither "
+     "started nor removed before that; kept, it is started again without its memory."},
     {"version", {{NULL}}, NULL, cmd_version,
      "print the versions of vmctl, ferryd and KVM",
      "Fails when no ferryd answers; '--version' asks none."},

@@ -16,6 +16,7 @@
 #include "daemon/spawn.h"
 #include "daemon/stand_in.h"
 #include "daemon/tenant.h"
+#include "daemon/tenant_owner.h"
 #include "daemon/tenant_run.h"
 #include "proto/frame.h"
 
@@ -120,18 +121,11 @@ static int find_worker(struct daemon *d, struct tenant *t, struct err *err)
     return 0;
 }
 
-/* No worker: the record knows how it ended, or nobody. */
-static void settle(struct tenant *t, int record)
+/* The record knows how it ended, or nobody. */
+static Ferry__VmState judge(struct tenant *t, const Ferry__WorkerStatus *status)
 {
-    struct err ignored;
-    Ferry__WorkerStatus *status = NULL;
     Ferry__VmState to = FERRY__VM_STATE__VM_CRASHED;
-    if (root_remove_run(t->registry->root, t->name, &ignored) < 0)
-        log_warn("%s: %s", t->name, ignored.text);
-    if (!tenant_in(t, STATES_LIVE))
-        return;
-    if (record >= 0 && record_read(record, NULL, &status, &ignored) == 0 &&
-        status->state == FERRY__WORKER_STATE__WORKER_ENDED && status->ending) {
+    if (status && status->state == FERRY__WORKER_STATE__WORKER_ENDED && status->ending) {
         tenant_take_ending(t, status->ending);
         to = tenant_ended_state(status->ending);
     } else if (tenant_in(t, STATE_BIT(STARTING))) { /* no guest of it ever ran */
@@ -141,13 +135,31 @@ static void settle(struct tenant *t, int record)
         tenant_end(t, FERRY__END_KIND__END_WORKER_DIED,
                    "the worker died while no ferryd was there");
     }
-    frame_free((ProtobufCMessage *)status);
+    return to;
+}
+
+/* No worker. What was on its way from here has moved, is in doubt or crashed; what was on its way
+ * to here and did not arrive is forgotten. */
+static void settle(struct tenant *t, int record)
+{
+    struct err ignored;
     char text[ERR_TEXT_MAX];
+    Ferry__WorkerStatus *status = NULL;
+    bool lived = tenant_in(t, STATES_LIVE);
+    if (root_remove_run(t->registry->root, t->name, &ignored) < 0)
+        log_warn("%s: %s", t->name, ignored.text);
+    if (record >= 0 && record_read(record, NULL, &status, &ignored) < 0)
+        status = NULL;
+    Ferry__VmState to = lived ? judge(t, status) : tenant_state(t);
+    to = tenant_owner_judge(t, status, to);
+    frame_free((ProtobufCMessage *)status);
     snprintf(text, sizeof(text), "%s", tenant_ending_text(t));
-    t->boot_wall_ns = 0;
-    tenant_move(t, to, text);
-    if (t->ending && t->ending->kind == FERRY__END_KIND__END_MOVED &&
-        registry_remove(t, &ignored) < 0)
+    if (lived) {
+        t->boot_wall_ns = 0;
+        tenant_move(t, to, text);
+    }
+    bool gone = t->transient || (t->ending && t->ending->kind == FERRY__END_KIND__END_MOVED);
+    if (gone && registry_remove(t, &ignored) < 0)
         log_error("%s: %s", t->name, ignored.text);
 }
 

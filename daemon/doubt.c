@@ -12,6 +12,7 @@
 #include "daemon/ownership.h"
 #include "daemon/task.h"
 #include "daemon/tenant.h"
+#include "daemon/tenant_owner.h"
 #include "daemon/timeout.h"
 #include "proto/frame.h"
 
@@ -23,6 +24,7 @@ struct doubt {
     struct daemon *daemon; /* borrowed */
     char vm[NAME_MAX_CHARS + 1];
     struct uuid uuid;
+    uint64_t epoch; /* that was asked for */
     struct err err;
     Ferry__PeerFateKind fate;
 };
@@ -53,13 +55,15 @@ static int ask(const struct ownership *o, Ferry__PeerFateKind *fate, struct err 
 static void on_run(struct task *task, void *ctx)
 {
     struct doubt *q = ctx;
-    struct ownership owner = OWNERSHIP_NONE;
-    int fd = root_open_owner(&q->daemon->root, &q->uuid, &q->err);
-    if (fd >= 0 && ownership_open(&owner, fd, &q->uuid, &q->err) == 0)
-        ask(&owner, &q->fate, &q->err);
-    ownership_close(&owner);
+    struct ownership owner;
+    CLEAN(clean_fd) int fd = root_find_owner(&q->daemon->root, &q->uuid, &q->err);
+    if (fd < 0 || ownership_read(&owner, fd, &q->uuid, &q->err) < 0)
+        return;
+    q->epoch = owner.epoch;
+    ask(&owner, &q->fate, &q->err);
 }
 
+/* One whose worker is dead is resolved by us, as nobody else can. */
 static void resolve(struct tenant *t, bool keep)
 {
     struct err err;
@@ -68,10 +72,29 @@ static void resolve(struct tenant *t, bool keep)
     body.keep = keep;
     request.body_case = FERRY__WORKER_REQUEST__BODY_RESOLVE;
     request.resolve = &body;
-    log_info("%s: no longer in doubt: %s", t->name,
-             keep ? "it never ran at its peer, and goes on here" : "it runs at its peer");
+    log_info("%s: its peer says: it %s", t->name, keep ? "never ran there" : "runs there");
+    if (tenant_owner_doubts(t)) {
+        if (tenant_owner_resolve(t, keep, &err) < 0)
+            log_warn("%s: %s", t->name, err.text);
+        return;
+    }
     if (tenant_call(t, &request, WORKER_PATIENCE_MS, NULL, NULL, &err) < 0)
         log_warn("%s: %s", t->name, err.text);
+}
+
+static bool is_in_doubt(const struct tenant *t)
+{
+    return tenant_in(t, STATE_BIT(IN_DOUBT)) || tenant_owner_doubts(t);
+}
+
+/* Somebody may have resolved it meanwhile, and it may be in doubt about another attempt. */
+static bool still_asks(const struct doubt *q, const struct tenant *t)
+{
+    struct ownership o;
+    struct err ignored;
+    return t && is_in_doubt(t) && tenant_owner_read(t, &o, &ignored) == 0 &&
+           o.owner == FERRY__OWNER__OWNER_HANDED_OFF && o.epoch == q->epoch &&
+           memcmp(o.uuid.bytes, q->uuid.bytes, sizeof(q->uuid.bytes)) == 0;
 }
 
 static void on_done(void *ctx)
@@ -80,8 +103,7 @@ static void on_done(void *ctx)
     struct tenant *t = registry_find(&q->daemon->registry, q->vm);
     if (q->err.code)
         log_debug("%s: in doubt: %s", q->vm, q->err.text);
-    else if (t && tenant_in(t, STATE_BIT(IN_DOUBT)) &&
-             q->fate != FERRY__PEER_FATE_KIND__FATE_UNKNOWN)
+    else if (q->fate != FERRY__PEER_FATE_KIND__FATE_UNKNOWN && still_asks(q, t))
         resolve(t, q->fate == FERRY__PEER_FATE_KIND__FATE_NEVER_RAN);
     LIST_REMOVE(q, all);
     free(q);
@@ -122,7 +144,7 @@ static void on_time(void *ctx)
     struct daemon *d = ctx;
     struct tenant *t;
     TAILQ_FOREACH(t, &d->registry.all, all)
-    if (tenant_in(t, STATE_BIT(IN_DOUBT)) && !is_asked(t))
+    if (is_in_doubt(t) && !is_asked(t))
         begin(d, t);
     timeout_set(&d->doubts, &d->loop, ASK_EVERY_MS, on_time, d);
 }

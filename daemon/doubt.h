@@ -1,6 +1,7 @@
 /*
  * Guests in doubt: each is asked for at its peer, once a second, until the peer tells what became
- * of it; then its worker hears that. Nothing else resolves a doubt but `migration resolve`. [loop]
+ * of it; then its worker hears that, or, when that is dead, the record of ownership. Nothing else
+ * resolves a doubt but `migration resolve`. [loop]
  */
 #pragma once
 

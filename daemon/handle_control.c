@@ -6,6 +6,7 @@
 
 #include "daemon/handlers.h"
 #include "daemon/tenant.h"
+#include "daemon/tenant_owner.h"
 
 static void fail(struct request *rq, const struct err *why)
 {
@@ -56,14 +57,19 @@ int handle_pause(struct request *rq, struct err *err)
                       rq, err);
 }
 
+/* Its worker looks after that by itself, unless it is one that took another's place. */
 int handle_resume(struct request *rq, struct err *err)
 {
+    if (tenant_owner_check(rq->tenant, err) < 0)
+        return -err->code;
     return tenant_ask(rq->tenant, FERRY__WORKER_REQUEST__BODY_RESUME, WORKER_PATIENCE_MS, on_answer,
                       rq, err);
 }
 
 int handle_reset(struct request *rq, struct err *err)
 {
+    if (tenant_owner_check(rq->tenant, err) < 0)
+        return -err->code;
     return tenant_ask(rq->tenant, FERRY__WORKER_REQUEST__BODY_RESET, WORKER_PATIENCE_MS, on_answer,
                       rq, err);
 }

@@ -5,6 +5,7 @@
 #include "base/units.h"
 #include "daemon/handlers.h"
 #include "daemon/tenant.h"
+#include "daemon/tenant_owner.h"
 
 #define STOP_MS_MAX (7ull * 24 * 3600 * 1000)
 
@@ -145,7 +146,7 @@ static int remove_now(struct request *rq, struct err *err)
     if (!tenant_in(t, STATES_OFF))
         return rpc_table_refuse_state(rq->row, t->name, tenant_state(t), err);
     tenant_unwatch(&rq->watch);
-    int rc = registry_remove(t, err);
+    int rc = tenant_owner_remove(t, err);
     if (rc < 0)
         return rc;
     rq->tenant = NULL;

@@ -5,6 +5,7 @@
 #include "daemon/handlers.h"
 #include "daemon/migration.h"
 #include "daemon/tenant.h"
+#include "daemon/tenant_owner.h"
 #include "proto/frame.h"
 
 int handle_migrate(struct request *rq, struct err *err)
@@ -60,11 +61,30 @@ static void on_resolved(void *ctx, const Ferry__WorkerReply *reply, const struct
         request_done(rq, NULL);
 }
 
+/* Its worker is dead, or it never had one here. */
+static int resolve_record(struct request *rq, bool keep, struct err *err)
+{
+    struct err ignored;
+    struct tenant *t = rq->tenant;
+    if (tenant_owner_check(t, &ignored) == 0)
+        return err_set(err, EALREADY, "'%s' is not in doubt: it is this host's", t->name);
+    tenant_unwatch(&rq->watch);
+    if (tenant_owner_resolve(t, keep, err) < 0)
+        return -err->code;
+    if (!keep)
+        rq->tenant = NULL;
+    request_done(rq, NULL);
+    return 0;
+}
+
 int handle_migration_resolve(struct request *rq, struct err *err)
 {
+    bool keep = rq->message->migration_resolve->keep;
     Ferry__WorkerResolve resolve = FERRY__WORKER_RESOLVE__INIT;
     Ferry__WorkerRequest request = FERRY__WORKER_REQUEST__INIT;
-    resolve.keep = rq->message->migration_resolve->keep;
+    if (!tenant_in(rq->tenant, STATES_LIVE))
+        return resolve_record(rq, keep, err);
+    resolve.keep = keep;
     request.body_case = FERRY__WORKER_REQUEST__BODY_RESOLVE;
     request.resolve = &resolve;
     return tenant_call(rq->tenant, &request, WORKER_PATIENCE_MS, on_resolved, rq, err);

@@ -2,8 +2,10 @@
 #include "daemon/incoming.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -53,8 +55,10 @@ static int claim(struct daemon *d, const Ferry__PeerOffer *offer, const char *fr
                        "attempt %llu of this guest is %s here; attempt %llu is too old",
                        (unsigned long long)o->epoch, ownership_name(o->owner),
                        (unsigned long long)offer->epoch);
-    return offer->check ? 0
-                        : ownership_write(o, FERRY__OWNER__OWNER_INCOMING, offer->epoch, from, err);
+    if (offer->check)
+        return 0;
+    rc = ownership_write(o, FERRY__OWNER__OWNER_INCOMING, offer->epoch, from, err);
+    return rc < 0 ? rc : ownership_sync(o, err); /* who asks later must not find nothing */
 }
 
 static int start_worker(struct daemon *d, struct caller *c, const Ferry__PeerOffer *offer,
@@ -141,25 +145,61 @@ static bool ran_here(const struct ownership *o, uint64_t epoch)
             o->owner == FERRY__OWNER__OWNER_GONE);
 }
 
-/* No worker is left that could still let it run: what the record says is final, and where it says
- * nothing it does from now on. */
+/* A guest that is ours by an older attempt cannot come here by a newer one. */
+static int bury(struct ownership *o, uint64_t epoch, struct err *err)
+{
+    if (o->owner == FERRY__OWNER__OWNER_OURS || o->owner == FERRY__OWNER__OWNER_HANDED_OFF)
+        return err_set(err, EPROTO, "attempt %llu is asked for, and by attempt %llu it is %s",
+                       (unsigned long long)epoch, (unsigned long long)o->epoch,
+                       ownership_name(o->owner));
+    int rc = ownership_write(o, FERRY__OWNER__OWNER_TOMBSTONE, o->epoch > epoch ? o->epoch : epoch,
+                             NULL, err);
+    return rc < 0 ? rc : ownership_sync(o, err);
+}
+
+/* Only where no worker holds the record any more it may say from now on that the guest never runs
+ * here. */
+static int judge_record(int fd, const struct uuid *uuid, uint64_t epoch, Ferry__PeerFateKind *kind,
+                        struct err *err)
+{
+    struct ownership o;
+    int rc = ownership_read(&o, fd, uuid, err);
+    if (rc == 0 && !ran_here(&o, epoch)) {
+        int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+        rc = own < 0 ? err_sys(err, errno, "cannot copy a descriptor")
+                     : ownership_open(&o, own, uuid, err);
+    }
+    bool ran = rc == 0 && ran_here(&o, epoch);
+    if (ran && fdatasync(fd) < 0)
+        rc = err_sys(err, errno, "cannot sync the record of ownership");
+    if (rc == 0 && !ran)
+        rc = bury(&o, epoch, err);
+    ownership_close(&o);
+    if (rc == 0)
+        *kind = ran ? FERRY__PEER_FATE_KIND__FATE_RAN : FERRY__PEER_FATE_KIND__FATE_NEVER_RAN;
+    return rc;
+}
+
+/* Where there is no record, there was one of a VM that was removed, or never an offer: who handed a
+ * guest off cannot rely on either. */
 static Ferry__PeerFateKind judge(struct daemon *d, const struct uuid *uuid, uint64_t epoch)
 {
-    struct ownership o = OWNERSHIP_NONE;
     struct err err = {0};
-    int rc = open_ownership(d, uuid, &o, &err);
-    bool ran = rc == 0 && ran_here(&o, epoch);
-    if (rc == 0 && !ran)
-        rc = ownership_write(&o, FERRY__OWNER__OWNER_TOMBSTONE, o.epoch > epoch ? o.epoch : epoch,
-                             NULL, &err);
-    if (rc == 0)
-        rc = ownership_sync(&o, &err);
-    ownership_close(&o);
-    if (rc < 0) {
+    Ferry__PeerFateKind kind = FERRY__PEER_FATE_KIND__FATE_UNKNOWN;
+    CLEAN(clean_fd) int fd = root_find_owner(&d->root, uuid, &err);
+    if (fd < 0 || judge_record(fd, uuid, epoch, &kind, &err) < 0)
         log_warn("a guest that was handed off cannot be told of: %s", err.text);
-        return FERRY__PEER_FATE_KIND__FATE_UNKNOWN;
-    }
-    return ran ? FERRY__PEER_FATE_KIND__FATE_RAN : FERRY__PEER_FATE_KIND__FATE_NEVER_RAN;
+    return kind;
+}
+
+/* It is that attempt which has not come to its end yet. */
+static bool is_awaited(struct daemon *d, const struct uuid *uuid, uint64_t epoch)
+{
+    struct ownership o;
+    struct err ignored;
+    CLEAN(clean_fd) int fd = root_find_owner(&d->root, uuid, &ignored);
+    return fd >= 0 && ownership_read(&o, fd, uuid, &ignored) == 0 && o.epoch == epoch &&
+           o.owner == FERRY__OWNER__OWNER_INCOMING;
 }
 
 static void query_end(struct query *q, bool known)
@@ -233,7 +273,7 @@ void incoming_query(struct daemon *d, struct caller *c, const Ferry__PeerQuery *
     }
     take_uuid(&query->uuid, &uuid);
     struct tenant *t = find_uuid(d, &uuid);
-    if (t && tenant_in(t, STATE_BIT(STARTING))) {
+    if (t && tenant_in(t, STATE_BIT(STARTING)) && is_awaited(d, &uuid, query->epoch)) {
         if (abandon(d, c, t, &uuid, query->epoch, &err) == 0)
             return;
         log_warn("%s: %s", t->name, err.text);

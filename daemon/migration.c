@@ -2,10 +2,12 @@
 #include "daemon/migration.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -21,6 +23,8 @@
 #include "proto/frame.h"
 
 #define WHY_MAX 160u
+#define SLICE_MS 100
+#define CANCEL_MS 6000 /* what is left of a switch, a peer's silence included, takes less */
 
 static const struct slots_kind report_kind = {.what = "record of the migration",
                                               .magic = 0x47494d46, /* "FMIG" */
@@ -42,6 +46,7 @@ struct migration {
     struct ownership owner;                /* [job] */
     uint64_t began_wall_ns, began_ns, epoch;
     struct err err;                 /* [job] why it failed */
+    Ferry__Owner left;              /* [job] whose the guest is when the worker told nothing */
     Ferry__MigrationReport *report; /* [job] owned: the worker's */
     Ferry__PeerAnswer *refusal;     /* [job] owned: the peer's reasons */
     struct task *task;
@@ -83,6 +88,9 @@ static int claim(struct migration *m, struct err *err)
     int rc = fd < 0 ? fd : ownership_open(&m->owner, fd, &m->uuid, err);
     if (rc < 0)
         return rc;
+    if (m->owner.owner != FERRY__OWNER__OWNER_NONE && m->owner.owner != FERRY__OWNER__OWNER_OURS)
+        return err_set(err, EPERM, "the record of ownership says that '%s' is %s", m->vm,
+                       ownership_name(m->owner.owner));
     m->epoch = m->owner.epoch + 1;
     if (m->ask->check)
         return 0;
@@ -131,10 +139,22 @@ static void take_progress(struct migration *m, const Ferry__WorkerProgress *p)
     task_tell(m->task);
 }
 
+/* A worker that was cancelled says what came of it, and soon; only one that is frozen does not. */
+static int await_reply(struct migration *m, struct err *err)
+{
+    struct pollfd p = {.fd = m->client.fd, .events = POLLIN};
+    unsigned slices = 0;
+    while (poll(&p, 1, SLICE_MS) <= 0)
+        if (atomic_load(&m->cancelled) && ++slices > CANCEL_MS / SLICE_MS)
+            return err_set(err, ECANCELED, "the migration was cancelled, and the worker is silent");
+    return 0;
+}
+
 /* One reply of the worker: 1 for the last. */
 static int take_reply(struct migration *m, struct err *err)
 {
-    Ferry__WorkerReply *reply = job_client_receive(&m->client, err);
+    Ferry__WorkerReply *reply =
+        await_reply(m, err) < 0 ? NULL : job_client_receive(&m->client, err);
     int rc = 0;
     if (!reply)
         return -err->code;
@@ -175,6 +195,15 @@ static int send_guest(struct migration *m, int socket, struct err *err)
     return rc < 0 ? rc : 0;
 }
 
+/* It died, perhaps when it had given the guest away. */
+static void judge_silence(struct migration *m)
+{
+    struct ownership now;
+    struct err ignored;
+    if (ownership_read(&now, m->owner.fd, &m->uuid, &ignored) == 0)
+        m->left = now.owner;
+}
+
 static void on_run(struct task *task, void *ctx)
 {
     struct migration *m = ctx;
@@ -182,8 +211,8 @@ static void on_run(struct task *task, void *ctx)
     if (claim(m, &m->err) < 0)
         return;
     CLEAN(clean_fd) int socket = offer(m, &m->err);
-    if (socket >= 0 && !m->ask->check)
-        send_guest(m, socket, &m->err);
+    if (socket >= 0 && !m->ask->check && send_guest(m, socket, &m->err) < 0)
+        judge_silence(m);
 }
 
 /* the report --------------------------------------------------------------------------- [loop] */
@@ -214,6 +243,10 @@ static Ferry__MigrationEnd end_of(const struct migration *m)
 {
     if (m->report)
         return m->report->end;
+    if (m->left == FERRY__OWNER__OWNER_HANDED_OFF)
+        return FERRY__MIGRATION_END__MIGRATION_IN_DOUBT;
+    if (m->left == FERRY__OWNER__OWNER_GONE)
+        return FERRY__MIGRATION_END__MIGRATION_MOVED;
     if (m->refusal || (m->err.code && m->ask->check))
         return m->ask->check ? FERRY__MIGRATION_END__MIGRATION_CHECKED
                              : FERRY__MIGRATION_END__MIGRATION_FAILED;
@@ -302,7 +335,7 @@ static void answer(struct migration *m, Ferry__MigrationReport *r)
     rq->drop = NULL;
     if (r->end == FERRY__MIGRATION_END__MIGRATION_IN_DOUBT)
         err_set(&err, EOWNERDEAD,
-                "'%s' is in doubt, and stands still until %s can be asked: %.250s", m->vm,
+                "'%s' is in doubt, and does not run until %s can be asked: %.250s", m->vm,
                 m->peer_name, r->text);
     if (!is_answer(m, r) && m->refusal && m->refusal->n_reasons > 1)
         err_set(&err, EPERM, "%.330s (and %zu more: --check tells all)", m->err.text,
@@ -388,7 +421,7 @@ static void stop_early(struct migration *m)
     atomic_store(&m->cancelled, true);
     pthread_mutex_lock(&m->lock);
     if (m->client.fd >= 0)
-        job_client_cancel(&m->client);
+        shutdown(m->client.fd, SHUT_WR); /* and what it says is still heard */
     pthread_mutex_unlock(&m->lock);
 }
 
@@ -439,9 +472,10 @@ static void detach(struct migration *m)
 static void on_described(void *ctx, const Ferry__WorkerReply *reply, const struct err *err)
 {
     struct migration *m = ctx;
-    if (err)
+    if (err) {
         m->err = *err;
-    else if (atomic_load(&m->cancelled))
+        err_wrap(&m->err, "'%s' cannot be migrated", m->vm);
+    } else if (atomic_load(&m->cancelled))
         err_set(&m->err, ECANCELED, "the migration was cancelled");
     else if (reply->body_case != FERRY__WORKER_REPLY__BODY_DESCRIPTION)
         err_set(&m->err, EPROTO, "the worker of '%s' does not describe its guest", m->vm);
@@ -473,6 +507,8 @@ int migration_start(struct request *rq, struct err *err)
 {
     if (migration_find(rq->daemon, rq->tenant->name))
         return err_set(err, EBUSY, "'%s' is being migrated already", rq->tenant->name);
+    if (registry_find_stand_in(&rq->daemon->registry, rq->tenant->name))
+        return err_set(err, EBUSY, "'%s' is being restored in its place", rq->tenant->name);
     struct migration *m = calloc(1, sizeof(*m));
     if (!m)
         return err_set(err, ENOMEM, "no memory for a migration");

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -28,17 +29,32 @@ static int take(struct ownership *o, const Ferry__Ownership *m, struct err *err)
     return 0;
 }
 
-int ownership_open(struct ownership *o, int fd, const struct uuid *uuid, struct err *err)
+/* What the open file says; -ENODATA when it is empty. */
+static int read_record(struct ownership *o, int fd, struct err *err)
 {
     ProtobufCMessage *message = NULL;
-    *o = (struct ownership){.fd = fd, .uuid = *uuid};
     int rc = slots_read(&kind, fd, &o->seq, &message, err);
-    if (rc == -ENODATA)
-        return slots_reserve(&kind, fd, err);
     if (rc == 0)
         rc = take(o, (const Ferry__Ownership *)message, err);
     frame_free(message);
     return rc;
+}
+
+int ownership_read(struct ownership *o, int fd, const struct uuid *uuid, struct err *err)
+{
+    *o = (struct ownership){.fd = -1, .uuid = *uuid};
+    int rc = read_record(o, fd, err);
+    return rc == -ENODATA ? 0 : rc;
+}
+
+int ownership_open(struct ownership *o, int fd, const struct uuid *uuid, struct err *err)
+{
+    *o = (struct ownership){.fd = fd, .uuid = *uuid};
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+        return errno == EWOULDBLOCK ? err_set(err, EBUSY, "the guest is being migrated already")
+                                    : err_sys(err, errno, "cannot lock the record of ownership");
+    int rc = read_record(o, fd, err);
+    return rc == -ENODATA ? slots_reserve(&kind, fd, err) : rc;
 }
 
 void ownership_close(struct ownership *o)

@@ -8,9 +8,11 @@
  *     INCOMING ──► OURS                       the target
  *         └──────► TOMBSTONE                  it never ran here and never will under this epoch
  *
- * There is one writer at a time: the worker from when a migration hands the file to it until it is
- * dead, ferryd otherwise. Written without a sync in the guest's pause (it has to outlive processes;
- * a lost host has lost the memory anyway) and synced right after.
+ * There is one writer at a time: the worker from when a migration hands the file to it until that
+ * is over or the worker dead, ferryd otherwise. The writer holds a lock (flock) on the file, which
+ * goes along with its descriptor, so that a ferryd that is started anew finds that it is none.
+ * Written without a sync in the guest's pause (it has to outlive processes; a lost host has lost
+ * the memory anyway) and synced right after.
  */
 #pragma once
 
@@ -34,7 +36,12 @@ struct ownership {
         .fd = -1                                                                                   \
     }
 
-/* Takes over an open file of that guest and reads what it says; an empty one is new. */
+/* What an open file of that guest says, also while another one writes it; an empty one is nobody's.
+ * Nothing is kept open. */
+int ownership_read(struct ownership *o, int fd, const struct uuid *uuid, struct err *err);
+
+/* Takes over an open file of that guest, to write it, and reads what it says; an empty one is new.
+ * -EBUSY when somebody else may write it. */
 int ownership_open(struct ownership *o, int fd, const struct uuid *uuid, struct err *err);
 void ownership_close(struct ownership *o);
 

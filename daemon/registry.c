@@ -57,6 +57,15 @@ struct tenant *registry_find(const struct registry *r, const char *name)
     return NULL;
 }
 
+struct tenant *registry_find_stand_in(const struct registry *r, const char *vm)
+{
+    struct tenant *t;
+    TAILQ_FOREACH(t, &r->stand_ins, all)
+    if (strcmp(t->config->name, vm) == 0)
+        return t;
+    return NULL;
+}
+
 static void insert(struct registry *r, struct tenant *t)
 {
     struct tenant *at;

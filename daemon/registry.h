@@ -78,6 +78,7 @@ struct tenant {
     struct snapshot_ref origin, tracked; /* as its worker says */
     bool stand_in;                       /* for the VM in its config; see registry_stand_in */
     bool transient;                      /* being defined: forgotten when its first start fails */
+    bool in_doubt;                       /* and its worker is dead; see tenant_owner.h */
     struct process process;              /* the worker's; pid 0 without one */
     struct tenant_run *run;              /* owned; NULL without a worker */
     struct console_hub *console;         /* owned; NULL while nobody listens */
@@ -109,6 +110,9 @@ struct tenant *registry_define(struct registry *r, Ferry__MachineConfig *config,
 /* A tenant that may take the place of the VM of that name (stand_in.h): called ".NAME", in nobody's
  * list, without events and state file. Takes the config over, also when it fails. */
 struct tenant *registry_stand_in(struct registry *r, Ferry__MachineConfig *config, struct err *err);
+
+/* The one for the VM of that name, or NULL. */
+struct tenant *registry_find_stand_in(const struct registry *r, const char *vm);
 
 /* Puts back one that is on disk, in the state that its file says. *stored is that file, for the
  * caller to free, or NULL. Returns NULL with ENOENT when the directory holds no definition. */

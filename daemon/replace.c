@@ -7,6 +7,8 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "daemon/migration.h"
+#include "daemon/tenant_owner.h"
 #include "daemon/timeout.h"
 #include "proto/frame.h"
 
@@ -52,6 +54,8 @@ static struct tenant *find_old(const struct replace *p, struct err *err)
     else if (!tenant_in(t, REPLACEABLE))
         err_set(err, EBUSY, "'%s' is %s: wait until it is not", p->vm,
                 tenant_state_name(tenant_state(t)));
+    else if (migration_find(p->daemon, p->vm))
+        err_set(err, EBUSY, "'%s' is being migrated: wait until that is over, or cancel it", p->vm);
     return t && !err->code ? t : NULL;
 }
 
@@ -95,12 +99,23 @@ static void on_resumed(void *ctx, const Ferry__WorkerReply *reply, const struct 
         on_status(p, NULL, err ? err : &failed);
 }
 
+/* A ferryd before us may have begun to migrate the old one. */
+static bool went_away(struct replace *p, struct tenant *t)
+{
+    struct err err = {0};
+    if (!t || tenant_owner_check(t, &err) == 0)
+        return false;
+    tenant_kill(t, err.text);
+    err_set(&p->err, err.code, "%s", err.text);
+    return true;
+}
+
 /* The old one is gone. Somebody may have been quicker to end, remove or resume the new one. */
 static void go_on(struct replace *p)
 {
     struct err err = {0};
     struct tenant *t = registry_find(&p->daemon->registry, p->vm);
-    if (p->paused || !t || !tenant_in(t, STATE_BIT(PAUSED)))
+    if (went_away(p, t) || p->paused || !t || !tenant_in(t, STATE_BIT(PAUSED)))
         finish(p);
     else if (tenant_ask(t, FERRY__WORKER_REQUEST__BODY_RESUME, WORKER_PATIENCE_MS, on_resumed, p,
                         &err) < 0)

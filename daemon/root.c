@@ -164,20 +164,38 @@ int root_remove_vm(const struct root *r, const char *name, struct err *err)
     return rc < 0 ? rc : fs_remove_tree(r->vms_fd, name, err);
 }
 
+int root_find_owner(const struct root *r, const struct uuid *uuid, struct err *err)
+{
+    char name[UUID_TEXT_SIZE];
+    uuid_format(uuid, name);
+    int fd = openat(r->owners_fd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    return fd < 0 ? err_sys(err, errno, "cannot open '%s/owners/%s'", r->root, name) : fd;
+}
+
+int root_remove_owner(const struct root *r, const struct uuid *uuid, struct err *err)
+{
+    char name[UUID_TEXT_SIZE];
+    uuid_format(uuid, name);
+    if (unlinkat(r->owners_fd, name, 0) < 0 && errno != ENOENT)
+        return err_sys(err, errno, "cannot remove '%s/owners/%s'", r->root, name);
+    return 0;
+}
+
 int root_open_owner(const struct root *r, const struct uuid *uuid, struct err *err)
 {
     char name[UUID_TEXT_SIZE];
     uuid_format(uuid, name);
-    int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW;
-    int fd = openat(r->owners_fd, name, flags);
-    if (fd < 0 && errno == ENOENT) {
-        fd = openat(r->owners_fd, name, flags | O_CREAT, 0600);
-        if (fd >= 0 && fsync(r->owners_fd) < 0) {
-            close(fd);
-            return err_sys(err, errno, "cannot sync '%s/owners'", r->root);
-        }
-    }
-    return fd < 0 ? err_sys(err, errno, "cannot open '%s/owners/%s'", r->root, name) : fd;
+    int fd = root_find_owner(r, uuid, err);
+    if (fd != -ENOENT)
+        return fd;
+    fd = openat(r->owners_fd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_CREAT, 0600);
+    if (fd < 0)
+        return err_sys(err, errno, "cannot make '%s/owners/%s'", r->root, name);
+    if (fsync(r->owners_fd) == 0)
+        return fd;
+    err_sys(err, errno, "cannot sync '%s/owners'", r->root);
+    close(fd);
+    return -err->code;
 }
 
 int root_open_migration(const struct root *r, const char *name, bool make, struct err *err)

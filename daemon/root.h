@@ -50,6 +50,9 @@ int root_remove_run(const struct root *r, const char *name, struct err *err);
 /* ROOT/owners/UUID, made when it is missing; it is there after a crash of the host, too. */
 struct uuid;
 int root_open_owner(const struct root *r, const struct uuid *uuid, struct err *err);
+/* Only when it is there: -ENOENT. */
+int root_find_owner(const struct root *r, const struct uuid *uuid, struct err *err);
+int root_remove_owner(const struct root *r, const struct uuid *uuid, struct err *err);
 
 /* ROOT/migrations/NAME, made when it is missing and `make`. */
 int root_open_migration(const struct root *r, const char *name, bool make, struct err *err);

@@ -39,7 +39,7 @@ static const struct rpc_row rows[] = {
     [BODY(MIGRATE)]           = {"migrate", handle_migrate, PRIVILEGE_MANAGE, true, S(RUNNING) | S(PAUSED), true},
     [BODY(MIGRATION_SHOW)]    = {"migration show", handle_migration_show, PRIVILEGE_READ, false, 0, false},
     [BODY(MIGRATION_CANCEL)]  = {"migration cancel", handle_migration_cancel, PRIVILEGE_MANAGE, true, STATES_ALL, false},
-    [BODY(MIGRATION_RESOLVE)] = {"migration resolve", handle_migration_resolve, PRIVILEGE_MANAGE, true, S(IN_DOUBT), false},
+    [BODY(MIGRATION_RESOLVE)] = {"migration resolve", handle_migration_resolve, PRIVILEGE_MANAGE, true, S(IN_DOUBT) | S(STOPPED) | S(CRASHED), false},
     [BODY(REMOVE)]        = {"rm",            handle_remove,        PRIVILEGE_MANAGE, true, S(STOPPED) | S(FAILED) | S(CRASHED), false},
 };
 

@@ -13,6 +13,7 @@
 #include "base/now.h"
 #include "daemon/definition.h"
 #include "daemon/spawn.h"
+#include "daemon/tenant_owner.h"
 #include "daemon/tenant_run.h"
 #include "proto/frame.h"
 #include "proto/utf8.h"
@@ -198,7 +199,10 @@ int tenant_start(struct daemon *d, struct tenant *t, bool paused, const struct s
                  struct err *err)
 {
     CLEAN(spawn_fini) struct spawn s = SPAWN_EMPTY;
-    int rc = open_inputs(d, t, &s, saved, err);
+    bool comes = saved && saved->incoming;
+    int rc = comes ? 0 : tenant_owner_check(t, err);
+    if (rc == 0)
+        rc = open_inputs(d, t, &s, saved, err);
     if (rc == 0)
         rc = spawn_check_free(t->dirfd, t->name, err);
     if (rc == 0)

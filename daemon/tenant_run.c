@@ -12,6 +12,7 @@
 #include "base/now.h"
 #include "daemon/record.h"
 #include "daemon/tenant.h"
+#include "daemon/tenant_owner.h"
 #include "proto/frame.h"
 
 #define CLOSE_MS 1000u              /* how long a connection may outlive its process */
@@ -72,6 +73,7 @@ static Ferry__VmState judge(struct tenant *t, const struct tenant_run *run)
         t->gone_code = EIO;
         tenant_end(t, FERRY__END_KIND__END_WORKER_DIED, run->broken ? run->why : run->epitaph);
     }
+    to = tenant_owner_judge(t, record, to);
     frame_free((ProtobufCMessage *)record);
     return to;
 }

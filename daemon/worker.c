@@ -301,7 +301,8 @@ static void on_woken(uv_async_t *handle)
 {
     struct worker *w = handle->data;
     struct report event;
-    if (take_event(w, &event))
+    /* A guest that has just come is announced first. */
+    if (!is(w, FERRY__WORKER_STATE__WORKER_INCOMING) && take_event(w, &event))
         on_event(w, &event);
     worker_jobs_run_calls(&w->jobs);
     take_posted_end(w);

@@ -58,6 +58,7 @@ static int on_take_over(void *ctx, uint64_t *taken_ns, struct err *err)
     return rc;
 }
 
+/* With the record synced and let go of: whoever hears of it may migrate the guest on. */
 static int announce(struct worker *w, struct err *err)
 {
     const struct cargo *c = &w->arrival->cargo;
@@ -67,15 +68,20 @@ static int announce(struct worker *w, struct err *err)
     worker_enter(w, c->paused ? FERRY__WORKER_STATE__WORKER_PAUSED
                               : FERRY__WORKER_STATE__WORKER_RUNNING);
     session_answer_start(w, NULL);
+    uv_async_send(&w->woken); /* for what the guest met since it runs */
     return 0;
 }
 
-/* It can only fail when the worker is being ended, by request. */
+/* To announce it can only fail when the worker is being ended, by request. */
 static void on_settle(void *ctx)
 {
     struct receive_job *r = ctx;
-    struct err ignored;
-    job_call_loop(r->job, announce, &ignored);
+    struct worker *w = r->job->worker;
+    struct err err = {0};
+    if (ownership_sync(&w->ownership, &err) < 0)
+        log_warn("%s", err.text);
+    worker_move_end(w);
+    job_call_loop(r->job, announce, &err);
 }
 
 static bool on_cancelled(void *ctx)
@@ -103,15 +109,13 @@ static void conclude(struct receive_job *r, int rc, const struct err *why)
     struct worker *w = r->job->worker;
     const struct target_report *t = &r->report;
     struct report report = {.kind = REPORT_SHUTDOWN};
-    struct err err = {0};
     if (t->taken) {
-        if (ownership_sync(&w->ownership, &err) < 0)
-            log_warn("%s", err.text);
         log_info("arrived in %u rounds, %llu MiB; load %.2f ms, commit %.2f, resume %.2f",
                  t->rounds, (unsigned long long)(t->bytes_in >> 20), (double)t->load_ns / 1e6,
                  (double)t->commit_ns / 1e6, (double)t->resume_ns / 1e6);
         return;
     }
+    worker_move_end(w);
     snprintf(report.text, sizeof(report.text), "%.190s", rc < 0 ? why->text : "it did not arrive");
     worker_post_end(w, WORKER_END_NOT_ARRIVED, &report);
 }
@@ -136,7 +140,6 @@ static int receive(struct job *job, struct err *err)
     };
     int rc = target_run(&r->socket.stream, &options, &r->report, err);
     conclude(r, rc, err);
-    worker_move_end(w);
     free(r);
     return rc;
 }
