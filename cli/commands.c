@@ -40,6 +40,9 @@ static const struct option start_options[] = {
     {"disk", "FILE[,ro][,id=ID]", OPTION_FILES, OPTION_LIST(disks), .needs = "kernel", .help =
      "A raw file or a block device as the guest's next disk, with ro one that it cannot write; ID is "
      "its serial number. May be given several times."},
+    {"net", "tap=DEV|bridge=BRIDGE[,mac=MAC]", OPTION_TEXTS, OPTION_LIST(nets), .needs = "kernel", .help =
+     "A network card on a tap that is there and up, or, where ferryd is root, on a tap that it makes in a bridge. "
+     "Without mac its address follows from the VM's uuid. May be given several times."},
     {"paused", NULL, OPTION_FLAG, OPTION_BOOL(paused), .help =
      "Stop before the first instruction; 'vmctl resume' lets it run."},
     {NULL},

@@ -52,7 +52,7 @@ static void print_bash_choices(FILE *out, const struct option *o)
 static void print_bash_values(FILE *out)
 {
     unsigned text = 1u << OPTION_TEXT | 1u << OPTION_NAME | 1u << OPTION_SIZE | 1u << OPTION_TIME |
-                    1u << OPTION_NUMBER;
+                    1u << OPTION_NUMBER | 1u << OPTION_TEXTS;
     fputs("    case $prev in\n", out);
     for (const struct command *c = commands; c->name; c++)
         for (const struct option *o = c->options; o && o->name; o++)

@@ -21,7 +21,7 @@ static void print_option(FILE *out, const struct option *o)
                          : o->kind == OPTION_FILES ? "_files"
                          : o->kind == OPTION_DIR   ? "_files -/"
                                                    : " ";
-    const char *again = o->kind == OPTION_FILES ? "*" : "";
+    const char *again = option_is_list(o) ? "*" : "";
     fprintf(out, "'%s--%s%s[", again, o->name, o->value ? "=" : "");
     print_escaped(out, o->help);
     fputc(']', out);

@@ -40,6 +40,11 @@ static int check_range(const struct option *row, const char *text, uint64_t valu
                    format(row->min, least, sizeof(least)), format(row->max, most, sizeof(most)));
 }
 
+bool option_is_list(const struct option *row)
+{
+    return row->kind == OPTION_FILES || row->kind == OPTION_TEXTS;
+}
+
 static int set_number(const struct option *row, const char *text, uint64_t *value, struct err *err)
 {
     char what[64];
@@ -70,7 +75,8 @@ static int add_value(const struct option *row, const char *text, struct arg_list
                      struct err *err)
 {
     if (!*text || *text == ',')
-        return err_set(err, EINVAL, "--%s has no file; it needs %s", row->name, row->value);
+        return err_set(err, EINVAL, "--%s has no %s; it needs %s", row->name,
+                       row->kind == OPTION_FILES ? "file" : "value", row->value);
     if (!utf8_valid(text))
         return err_set(err, EINVAL, "--%s is not clean UTF-8 text", row->name);
     if (list->count == ARGS_LIST_MAX)
@@ -88,6 +94,7 @@ static int set_value(const struct option *row, const char *text, struct args *ar
         *(bool *)slot = true;
         return 0;
     case OPTION_FILES:
+    case OPTION_TEXTS:
         return add_value(row, text, (struct arg_list *)slot, err);
     case OPTION_FILE:
     case OPTION_DIR:
@@ -135,7 +142,7 @@ static int take_option(struct options *o, const char *word, const struct option 
     const struct option *row = find(own, name, len);
     if (row) {
         uint64_t bit = 1ull << (row - own);
-        if ((o->given & bit) && row->kind != OPTION_FILES)
+        if ((o->given & bit) && !option_is_list(row))
             return err_set(err, EINVAL, "--%s is given twice", row->name);
         o->given |= bit;
     } else {

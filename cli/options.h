@@ -32,7 +32,7 @@ struct args {
     uint64_t memory_bytes, cpus, timeout_ms, count, downtime_ms, bandwidth, keep_newest, older_ms;
     bool paused, follow, log, names, stop, full, track, last, pack, check, detach, keep, discard;
     bool with_children, dry_run, alone, verify, replace, force;
-    struct arg_list disks;
+    struct arg_list disks, nets;
 };
 
 enum option_kind {
@@ -41,6 +41,7 @@ enum option_kind {
     OPTION_FILE,   /* const char *, not empty */
     OPTION_DIR,    /* the same, a directory */
     OPTION_FILES,  /* struct arg_list: each begins with a file; may be given several times */
+    OPTION_TEXTS,  /* struct arg_list: not empty; may be given several times */
     OPTION_NAME,   /* const char *, as base/name.h has it */
     OPTION_CHOICE, /* const char *, one of those in `value`, with '|' between */
     OPTION_SIZE,   /* uint64_t bytes, min..max */
@@ -75,6 +76,9 @@ struct option {
 
 /* Whether `text` is one of `choices`, which are separated by a space or '|'. */
 bool option_is_choice(const char *choices, const char *text);
+
+/* Whether it may be given several times. */
+bool option_is_list(const struct option *row);
 
 /* A walk over argv. */
 struct options {

@@ -79,7 +79,7 @@ static void add_config(struct table *t, const Ferry__MachineConfig *c)
     table_add_pair(t, "kernel", c->kernel);
     table_add_pair(t, "initrd", c->initrd);
     table_add_pair(t, "cmdline", c->cmdline);
-    vm_add_disks(t, c);
+    vm_add_devices(t, c);
 }
 
 static int print_files(FILE *out, const Ferry__SnapshotDetail *s, struct err *err)

@@ -26,9 +26,9 @@ void vm_json_summary(struct json *j, const Ferry__VmSummary *summary);
 void vm_json_uuid(struct json *j, const char *name, const ProtobufCBinaryData *bytes);
 /* A snapshot, or null. */
 void vm_json_ref(struct json *j, const char *key, const Ferry__SnapshotRef *ref);
-/* A row for each disk of a definition. */
+/* A row for each disk and network of a definition. */
 struct table;
-void vm_add_disks(struct table *t, const Ferry__MachineConfig *c);
+void vm_add_devices(struct table *t, const Ferry__MachineConfig *c);
 void vm_json_config(struct json *j, const Ferry__MachineConfig *config);
 
 /* Renderers; `now` is the time of the host, since 1970. */

@@ -5,6 +5,7 @@
 
 #include "base/cleanup.h"
 #include "base/units.h"
+#include "cli/net.h"
 #include "cli/table.h"
 #include "cli/text.h"
 #include "cli/vm.h"
@@ -26,12 +27,19 @@ const char *vm_uuid_text(const ProtobufCBinaryData *bytes, char text[UUID_TEXT_S
     return text;
 }
 
-void vm_add_disks(struct table *t, const Ferry__MachineConfig *c)
+void vm_add_devices(struct table *t, const Ferry__MachineConfig *c)
 {
     for (size_t i = 0; i < c->n_disks; i++) {
         table_add(t, "disk");
         table_addf(t, "%s: %s%s", c->disks[i]->id, c->disks[i]->path,
                    c->disks[i]->readonly ? ", read-only" : "");
+    }
+    for (size_t i = 0; i < c->n_nets; i++) {
+        char mac[NET_MAC_TEXT];
+        const Ferry__NetConfig *n = c->nets[i];
+        table_add(t, "net");
+        table_addf(t, "%s %s, %s", n->tap[0] ? "tap" : "bridge", n->tap[0] ? n->tap : n->bridge,
+                   net_mac_text(&n->mac, mac));
     }
 }
 
@@ -45,7 +53,7 @@ static void add_config(struct table *t, const Ferry__MachineConfig *c)
     table_add_pair(t, "kernel", c->kernel);
     table_add_pair(t, "initrd", c->initrd);
     table_add_pair(t, "cmdline", c->cmdline);
-    vm_add_disks(t, c);
+    vm_add_devices(t, c);
 }
 
 static void add_summary(struct table *t, const Ferry__VmSummary *s, uint64_t now_wall_ns)
@@ -160,6 +168,20 @@ void vm_json_ref(struct json *j, const char *key, const Ferry__SnapshotRef *ref)
     json_end(j);
 }
 
+static void json_nets(struct json *j, const Ferry__MachineConfig *c)
+{
+    char mac[NET_MAC_TEXT];
+    json_array(j, "nets");
+    for (size_t i = 0; i < c->n_nets; i++) {
+        json_object(j, NULL);
+        json_string(j, "tap", c->nets[i]->tap);
+        json_string(j, "bridge", c->nets[i]->bridge);
+        json_string(j, "mac", net_mac_text(&c->nets[i]->mac, mac));
+        json_end(j);
+    }
+    json_end(j);
+}
+
 void vm_json_config(struct json *j, const Ferry__MachineConfig *c)
 {
     if (!c) {
@@ -183,6 +205,7 @@ void vm_json_config(struct json *j, const Ferry__MachineConfig *c)
         json_end(j);
     }
     json_end(j);
+    json_nets(j, c);
     json_end(j);
 }
 

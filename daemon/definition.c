@@ -13,6 +13,8 @@
 #include "base/name.h"
 #include "base/uuid.h"
 #include "daemon/disks.h"
+#include "daemon/nets.h"
+#include "machine/devices/devices.h"
 #include "proto/frame.h"
 
 #define DEFINITION_MAGIC 0x46454446u /* "FDEF" */
@@ -84,6 +86,16 @@ static int complete_uuid(Ferry__MachineConfig *c, struct err *err)
     return 0;
 }
 
+/* Beside them there is a virtio-rng. */
+static int check_devices(const Ferry__MachineConfig *c, struct err *err)
+{
+    size_t count = c->n_disks + c->n_nets;
+    if (count < DEVICE_WISHES_MAX)
+        return 0;
+    return err_set(err, E2BIG, "%zu disks and %zu networks: a machine takes %d of both", c->n_disks,
+                   c->n_nets, DEVICE_WISHES_MAX - 1);
+}
+
 int definition_complete(Ferry__MachineConfig *c, struct err *err)
 {
     if (c->memory_bytes == 0)
@@ -97,13 +109,17 @@ int definition_complete(Ferry__MachineConfig *c, struct err *err)
         rc = check_texts(c, err);
     if (rc == 0)
         rc = disks_complete(c, err);
-    return rc < 0 ? rc : complete_uuid(c, err);
+    if (rc == 0)
+        rc = complete_uuid(c, err);
+    if (rc == 0)
+        rc = nets_complete(c, err);
+    return rc < 0 ? rc : check_devices(c, err);
 }
 
 bool definition_is_full(const Ferry__MachineConfig *c)
 {
     return c->uuid.len || c->memory_bytes || c->cpus || c->cpu_profile[0] || c->kernel[0] ||
-           c->initrd[0] || c->cmdline[0] || c->n_disks;
+           c->initrd[0] || c->cmdline[0] || c->n_disks || c->n_nets;
 }
 
 static int file_write(int dirfd, const char *name, uint32_t magic, const ProtobufCMessage *message,

@@ -34,6 +34,7 @@ void spawn_fini(struct spawn *s)
         clean_fd(&s->fds[i]);
     clean_fd(&s->socket);
     disks_fini(&s->disks);
+    nets_fini(&s->nets);
 }
 
 int spawn_open_kvm(const char *path, struct err *err)
@@ -77,7 +78,9 @@ static int open_rest(struct spawn *s, const char *kvm, const Ferry__MachineConfi
                      struct err *err)
 {
     int rc = s->fds[SPAWN_KVM] = spawn_open_kvm(kvm, err);
-    return rc < 0 ? rc : disks_open(&s->disks, config, err);
+    if (rc >= 0)
+        rc = disks_open(&s->disks, config, err);
+    return rc < 0 ? rc : nets_open(&s->nets, config, err);
 }
 
 int spawn_open_inputs(struct spawn *s, const char *kvm, const Ferry__MachineConfig *config,
@@ -263,6 +266,8 @@ int spawn_send(struct spawn *s, const Ferry__MachineConfig *config, bool paused,
             fds[n++] = s->fds[i];
     for (unsigned i = 0; i < s->disks.count; i++)
         fds[n++] = s->disks.fds[i];
+    for (unsigned i = 0; i < s->nets.count; i++)
+        fds[n++] = s->nets.fds[i];
     if (saved && saved->incoming) {
         start.incoming = saved->incoming;
         fds[n++] = saved->peer_fd;
@@ -287,5 +292,6 @@ int spawn_send(struct spawn *s, const Ferry__MachineConfig *config, bool paused,
     for (size_t i = 0; i < SPAWN_FILES; i++)
         clean_fd(&s->fds[i]);
     disks_fini(&s->disks);
+    nets_fini(&s->nets);
     return rc;
 }

@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "daemon/disks.h"
+#include "daemon/nets.h"
 #include "daemon/process.h"
 #include "daemon/root.h"
 #include "proto/config.pb-c.h"
@@ -36,6 +37,7 @@ struct spawn {
     int fds[SPAWN_FILES]; /* owned */
     int socket;           /* owned: ferryd's end */
     struct disks disks;
+    struct nets nets;
 };
 
 /* A guest to go on with, instead of booting; all of it borrowed. */
@@ -45,22 +47,20 @@ struct spawn_saved {
     const int *layers; /* directories of the snapshot's chain, the full one's first */
     unsigned count;
     bool freeze_clock;
-    uint32_t other_disks; /* a bit for each that need not be as the guest left it */
+    uint32_t other_disks;         /* a bit for each that need not be as the guest left it */
     Ferry__SnapshotRef **lineage; /* what it comes from, oldest first, itself last */
     size_t n_lineage;
 };
 
 #define SPAWN_EMPTY                                                                                \
     {                                                                                              \
-        {-1, -1, -1, -1, -1, -1, -1, -1}, -1,                                                      \
-        {                                                                                          \
-            {0}, 0                                                                                 \
-        }                                                                                          \
+        .fds = {-1, -1, -1, -1, -1, -1, -1, -1}, .socket = -1                                      \
     }
 
 void spawn_fini(struct spawn *s);
 
-/* Opens what the VM is made from: /dev/kvm, kernel, initrd, disks. Nothing is made yet. */
+/* Opens what the VM is made from: /dev/kvm, kernel, initrd, disks, networks. Nothing is made yet.
+ */
 int spawn_open_inputs(struct spawn *s, const char *kvm, const Ferry__MachineConfig *config,
                       struct err *err);
 

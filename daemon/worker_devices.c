@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "machine/devices/virtio_rng.h"
@@ -38,6 +39,20 @@ static int add_disk(struct worker_devices *d, const Ferry__DiskConfig *disk, uns
     return add(d, &virtio_blk_type, c, err);
 }
 
+static int add_net(struct worker_devices *d, const Ferry__NetConfig *net, int fd, struct err *err)
+{
+    if (fd < 0)
+        return err_set(err, EINVAL, "the start request came with too few networks");
+    if (d->nnets == NETS_MAX || net->mac.len != VIRTIO_NET_MAC_BYTES) {
+        close(fd);
+        return err_set(err, EINVAL, "a network without a mac, or more than %u of them", NETS_MAX);
+    }
+    struct virtio_net_config *c = &d->nets[d->nnets++];
+    *c = (struct virtio_net_config){.fd = fd};
+    memcpy(c->mac, net->mac.data, sizeof(c->mac));
+    return add(d, &virtio_net_type, c, err);
+}
+
 int worker_devices_init(struct worker_devices *d, const Ferry__MachineConfig *config,
                         uint32_t other_disks, struct fds *fds, unsigned *at, struct err *err)
 {
@@ -46,6 +61,8 @@ int worker_devices_init(struct worker_devices *d, const Ferry__MachineConfig *co
     for (size_t i = 0; rc == 0 && i < config->n_disks; i++)
         rc = add_disk(d, config->disks[i], config->cpus, other_disks & 1u << i,
                       fds_take(fds, (*at)++), err);
+    for (size_t i = 0; rc == 0 && i < config->n_nets; i++)
+        rc = add_net(d, config->nets[i], fds_take(fds, (*at)++), err);
     return rc;
 }
 
@@ -53,4 +70,6 @@ void worker_devices_fini(struct worker_devices *d)
 {
     while (d->ndisks > 0)
         close(d->disks[--d->ndisks].fd);
+    while (d->nnets > 0)
+        close(d->nets[--d->nnets].fd);
 }

@@ -45,6 +45,7 @@ static int take(struct worker *w, struct err *err)
         return rc;
     a->taken = true;
     a->taken_ns = now_ns();
+    devices_arrived(machine_devices(w->machine));
     if (!a->cargo.paused)
         machine_resume(w->machine);
     return 0;

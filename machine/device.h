@@ -104,4 +104,6 @@ struct device_type {
     /* After a load, while quiesced: the time since it was saved has not passed for the guest. For a
      * device that follows the host's wall clock; may be NULL. */
     void (*freeze)(void *dev);
+    /* After a load, while quiesced: the guest ran on another host until now. May be NULL. */
+    void (*arrived)(void *dev);
 };

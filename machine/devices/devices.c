@@ -119,6 +119,13 @@ void devices_freeze(struct devices *d)
             d->types[i]->freeze(d->slots[i]);
 }
 
+void devices_arrived(struct devices *d)
+{
+    for (unsigned i = 0; i < d->count; i++)
+        if (d->types[i]->arrived)
+            d->types[i]->arrived(d->slots[i]);
+}
+
 int devices_sections(struct devices *d, struct section_set *set, struct err *err)
 {
     int rc = 0;

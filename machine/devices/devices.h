@@ -57,6 +57,9 @@ void devices_reset(struct devices *d);
 /* Behind a load: no time has passed for the guest since it was saved. */
 void devices_freeze(struct devices *d);
 
+/* Behind a load: the guest ran on another host until now. */
+void devices_arrived(struct devices *d);
+
 /* Adds a section for each device that has state, critical unless the type is optional. The set is
  * the machine's: devices stand in it beside vCPUs and the rest. */
 int devices_sections(struct devices *d, struct section_set *set, struct err *err);

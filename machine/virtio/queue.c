@@ -243,9 +243,9 @@ int virtq_pop(struct virtq *q, struct virtq_chain *chain, struct err *err)
     return 1;
 }
 
-void virtq_unpop(struct virtq *q)
+void virtq_unpop(struct virtq *q, uint16_t count)
 {
-    q->next_avail--;
+    q->next_avail = (uint16_t)(q->next_avail - count);
 }
 
 static void mark_written(const struct virtq *q, const struct virtq_chain *c, uint64_t written)
@@ -258,15 +258,27 @@ static void mark_written(const struct virtq *q, const struct virtq_chain *c, uin
 }
 
 /* The marks come after the writes: a harvest between the two must not lose a page. */
-void virtq_push(struct virtq *q, const struct virtq_chain *chain, uint64_t written)
+void virtq_fill(struct virtq *q, uint16_t place, const struct virtq_chain *chain, uint64_t written)
 {
-    uint64_t at = RING_ELEMENTS + (uint64_t)USED_BYTES * (q->next_used & (q->size - 1u));
+    uint64_t slot = (uint16_t)(q->next_used + place) & (q->size - 1u);
+    uint64_t at = RING_ELEMENTS + USED_BYTES * slot;
     mark_written(q, chain, written);
     le_put(q->used + at, chain->head, 4);
     le_put(q->used + at + 4, written, 4);
-    ring_put(q->used + RING_INDEX, ++q->next_used);
     mem_mark_written(q->mem, q->used_gpa + at, USED_BYTES);
+}
+
+void virtq_publish(struct virtq *q, uint16_t count)
+{
+    q->next_used = (uint16_t)(q->next_used + count);
+    ring_put(q->used + RING_INDEX, q->next_used);
     mem_mark_written(q->mem, q->used_gpa, RING_ELEMENTS);
+}
+
+void virtq_push(struct virtq *q, const struct virtq_chain *chain, uint64_t written)
+{
+    virtq_fill(q, 0, chain, written);
+    virtq_publish(q, 1);
 }
 
 /* Behind the store of the used index, before the load of what the driver wants of it: else both

@@ -61,11 +61,16 @@ int virtq_enable(struct virtq *q, struct err *err);
 /* The next chain: 1, 0 when there is none, -errno for rings that cannot be. */
 int virtq_pop(struct virtq *q, struct virtq_chain *chain, struct err *err);
 
-/* Puts back what the last pop took, which nobody has worked on. */
-void virtq_unpop(struct virtq *q);
+/* Puts back what the last `count` pops took, which nobody has given back. */
+void virtq_unpop(struct virtq *q, uint16_t count);
 
 /* Gives the chain back with the first `written` bytes of its writable buffers filled. */
 void virtq_push(struct virtq *q, const struct virtq_chain *chain, uint64_t written);
+
+/* The same for several chains that the driver has to see at once: each goes to its place behind
+ * what was pushed, and then `count` of them are there. */
+void virtq_fill(struct virtq *q, uint16_t place, const struct virtq_chain *chain, uint64_t written);
+void virtq_publish(struct virtq *q, uint16_t count);
 
 /* Whether the driver wants to hear of what was pushed since it was last asked. */
 bool virtq_wants_interrupt(struct virtq *q);

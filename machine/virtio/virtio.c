@@ -120,6 +120,22 @@ void virtio_push(struct virtio *v, unsigned queue, const struct virtq_chain *cha
         virtq_push(&v->queues[queue].ring, chain, written);
 }
 
+void virtio_fill(struct virtio *v, unsigned queue, uint16_t place, const struct virtq_chain *chain,
+                 uint64_t written)
+{
+    virtq_fill(&v->queues[queue].ring, place, chain, written);
+}
+
+void virtio_publish(struct virtio *v, unsigned queue, uint16_t count)
+{
+    virtq_publish(&v->queues[queue].ring, count);
+}
+
+void virtio_unpop(struct virtio *v, unsigned queue, uint16_t count)
+{
+    virtq_unpop(&v->queues[queue].ring, count);
+}
+
 void virtio_tell(struct virtio *v, unsigned queue)
 {
     struct virtq *q = &v->queues[queue].ring;

@@ -160,6 +160,12 @@ bool virtio_runs(const struct virtio *v);
 bool virtio_pop(struct virtio *v, unsigned queue, struct virtq_chain *chain);
 void virtio_push(struct virtio *v, unsigned queue, const struct virtq_chain *chain,
                  uint64_t written);
+/* Several chains as one answer: see virtq_fill; and what was popped for one that cannot be given.
+ */
+void virtio_fill(struct virtio *v, unsigned queue, uint16_t place, const struct virtq_chain *chain,
+                 uint64_t written);
+void virtio_publish(struct virtio *v, unsigned queue, uint16_t count);
+void virtio_unpop(struct virtio *v, unsigned queue, uint16_t count);
 /* After pushing: interrupts the driver if it wants to hear of it. */
 void virtio_tell(struct virtio *v, unsigned queue);
 

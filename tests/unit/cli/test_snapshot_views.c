@@ -150,20 +150,21 @@ static void detail_in_json(void **state)
     struct err err;
     make_sample(&m);
     assert_int_equal(snapshot_json_detail(printed_begin(&p), &m.detail, &err), 0);
-    assert_printed(&p,
-                   "{\"name\":\"later\",\"vm\":\"web\","
-                   "\"uuid\":\"12345678-0000-0000-0000-000000000000\","
-                   "\"time\":\"2001-09-09T01:46:40.000000000Z\",\"memory_bytes\":536870912,"
-                   "\"disk_bytes\":17825792,\"parent\":\"base\","
-                   "\"lineage\":[{\"name\":\"base\","
-                   "\"uuid\":\"9a000000-0000-0000-0000-000000000000\"}],"
-                   "\"config\":{\"uuid\":\"9a000000-0000-0000-0000-000000000000\","
-                   "\"memory_bytes\":536870912,\"cpus\":2,\"cpu_profile\":\"v2\","
-                   "\"kernel\":\"/boot/web.elf\",\"initrd\":\"\",\"cmdline\":\"\",\"disks\":[]},"
-                   "\"release\":\"0.1.0\",\"cpu_vendor\":\"GenuineIntel\","
-                   "\"cpu_features\":[\"fpu\",\"sse4_2\"],"
-                   "\"files\":[{\"name\":\"memory\",\"length_bytes\":536870912},"
-                   "{\"name\":\"state\",\"length_bytes\":4711}],\"path\":\"/s/later\"}\n");
+    assert_printed(
+        &p,
+        "{\"name\":\"later\",\"vm\":\"web\","
+        "\"uuid\":\"12345678-0000-0000-0000-000000000000\","
+        "\"time\":\"2001-09-09T01:46:40.000000000Z\",\"memory_bytes\":536870912,"
+        "\"disk_bytes\":17825792,\"parent\":\"base\","
+        "\"lineage\":[{\"name\":\"base\","
+        "\"uuid\":\"9a000000-0000-0000-0000-000000000000\"}],"
+        "\"config\":{\"uuid\":\"9a000000-0000-0000-0000-000000000000\","
+        "\"memory_bytes\":536870912,\"cpus\":2,\"cpu_profile\":\"v2\","
+        "\"kernel\":\"/boot/web.elf\",\"initrd\":\"\",\"cmdline\":\"\",\"disks\":[],\"nets\":[]},"
+        "\"release\":\"0.1.0\",\"cpu_vendor\":\"GenuineIntel\","
+        "\"cpu_features\":[\"fpu\",\"sse4_2\"],"
+        "\"files\":[{\"name\":\"memory\",\"length_bytes\":536870912},"
+        "{\"name\":\"state\",\"length_bytes\":4711}],\"path\":\"/s/later\"}\n");
 }
 
 /* All that ferryd may leave out. */

@@ -9,7 +9,7 @@
 struct board {
     pthread_mutex_t lock;
     unsigned asked[FERRY__REQUEST__BODY_VERSION + 1];
-    char name[80], kernel[512], initrd[512], cmdline[128], cpu[64], disks[256];
+    char name[80], kernel[512], initrd[512], cmdline[128], cpu[64], disks[256], nets[256];
     uint64_t memory_bytes, timeout_ms;
     uint32_t cpus;
     bool paused;
@@ -36,6 +36,12 @@ static void note_start(struct board *b, const Ferry__StartRequest *s)
         size_t len = strlen(b->disks);
         snprintf(b->disks + len, sizeof(b->disks) - len, "%s|%s|%d;", strrchr(d->path, '/'), d->id,
                  d->readonly);
+    }
+    for (size_t i = 0; i < s->config->n_nets; i++) {
+        const Ferry__NetConfig *n = s->config->nets[i];
+        size_t len = strlen(b->nets);
+        snprintf(b->nets + len, sizeof(b->nets) - len, "%s|%s|%zu:%d;", n->tap, n->bridge,
+                 n->mac.len, n->mac.len ? n->mac.data[5] : 0);
     }
     snprintf(b->initrd, sizeof(b->initrd), "%s", s->config->initrd);
     snprintf(b->cmdline, sizeof(b->cmdline), "%s", s->config->cmdline);
@@ -250,7 +256,8 @@ static void start_defines(void **state)
     run_expect(fake.run,
                WORDS("start", "web", "--kernel", "dir/k", "--initrd=/i", "--cmdline", "a b",
                      "--memory", "512M", "--cpus", "2", "--cpu", "v2,-cx16", "--paused", "--disk",
-                     "d/a.img", "--disk=/dev/b,ro,id=root"),
+                     "d/a.img", "--disk=/dev/b,ro,id=root", "--net",
+                     "tap=tap0,mac=52:54:00:12:34:5A", "--net=bridge=br0"),
                0, "", "");
     fake_stop(&fake);
     assert_non_null(getcwd(here, sizeof(here)));
@@ -262,9 +269,40 @@ static void start_defines(void **state)
     assert_string_equal(b.cmdline, "a b");
     assert_string_equal(b.cpu, "v2,-cx16");
     assert_string_equal(b.disks, "/a.img||0;/b|root|1;");
+    assert_string_equal(b.nets, "tap0||6:90;|br0|0:0;");
     assert_int_equal(b.memory_bytes, 512u << 20);
     assert_int_equal(b.cpus, 2);
     assert_true(b.paused);
+}
+
+static void wrong_networks_are_named(void **state)
+{
+    static const struct {
+        const char *net, *says;
+    } wrong[] = {
+        {"tap", "--net has 'tap'; it takes tap=DEV or bridge=BRIDGE, and mac=MAC"},
+        {"tap=", "--net has a tap or a bridge without a name"},
+        {"mac=52:54:00:12:34:56", "--net needs tap=DEV or bridge=BRIDGE"},
+        {"tap=a,bridge=b", "--net takes one tap or one bridge"},
+        {"tap=a,tap=b", "--net takes one tap or one bridge"},
+        {"tap=a,", "--net has ''; it takes tap=DEV or bridge=BRIDGE, and mac=MAC"},
+        {"tap=a,mac=1", "--net has the mac '1', not one as 52:54:00:12:34:56"},
+        {"tap=a,mac=52-54-00-12-34-56",
+         "--net has the mac '52-54-00-12-34-56', not one as 52:54:00:12:34:56"},
+        {"tap=a,mac=52:54:00:12:34:5", "--net has the mac '52:54:00:12:34:5', not one as "
+                                       "52:54:00:12:34:56"},
+        {"tap=a,mac=5g:54:00:12:34:56", "--net has the mac '5g:54:00:12:34:56', not one as "
+                                        "52:54:00:12:34:56"},
+        {"tap=a,mac=53:54:00:12:34:56", "--net has the mac '53:54:00:12:34:56', which is not that "
+                                        "of one card: its first byte is odd"},
+        {"tap=a,mac=52:54:00:12:34:56,mac=52:54:00:12:34:56", "--net has two macs"},
+    };
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        char says[256];
+        snprintf(says, sizeof(says), "vmctl: %s; 'vmctl help start' tells how\n", wrong[i].says);
+        run_expect("/nonexistent", WORDS("start", "a", "--kernel", "k", "--net", wrong[i].net), 2,
+                   "", says);
+    }
 }
 
 static void start_alone_says_only_the_name(void **state)
@@ -521,6 +559,7 @@ int main(void)
         cmocka_unit_test(help_needs_no_ferryd),
         cmocka_unit_test(a_missing_ferryd_ends_with_1),
         cmocka_unit_test(start_defines),
+        cmocka_unit_test(wrong_networks_are_named),
         cmocka_unit_test(start_alone_says_only_the_name),
         cmocka_unit_test(acts_ask_what_they_are_called),
         cmocka_unit_test(a_refusal_is_one_sentence),

@@ -8,6 +8,7 @@
 #include "base/crc32c.h"
 #include "machine/devices/acpi_pm.h"
 #include "machine/devices/virtio_blk.h"
+#include "machine/devices/virtio_net.h"
 #include "machine/devices/virtio_rng.h"
 #include "machine/vcpu_state.h"
 #include "machine/vm_state.h"
@@ -413,6 +414,7 @@ static void test_schema(void **state)
         assert_int_equal(field_describe(devices_table[i]->state, &now, &err), 0);
     assert_int_equal(field_describe(virtio_rng_type.state, &now, &err), 0);
     assert_int_equal(field_describe(virtio_blk_type.state, &now, &err), 0);
+    assert_int_equal(field_describe(virtio_net_type.state, &now, &err), 0);
     buf_append(&now, "", 1);
     FILE *f = fopen(path, "r");
     size_t n = f ? fread(golden, 1, sizeof(golden) - 1, f) : 0;

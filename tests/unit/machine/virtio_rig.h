@@ -22,6 +22,7 @@
 #include "machine/counters.h"
 #include "machine/device.h"
 #include "machine/layout.h"
+#include "machine/timer.h"
 #include "machine/virtio/mmio.h"
 
 #define VRIG_RAM (16ull << 20)
@@ -44,6 +45,7 @@ struct vrig {
     struct mem mem;
     struct bus mmio;
     struct watch_set watches;
+    struct timer_set timers;
     struct counters counters;
     const struct device_type *type;
     void *dev;
@@ -64,6 +66,15 @@ static inline void vrig_say(void *ctx, const char *text)
     snprintf(r->said, sizeof(r->said), "%s", text);
 }
 
+/* The timers' clock stands, but for what a test adds to it. */
+
+static uint64_t vrig_clock_ns __attribute__((unused)) = 1000000000;
+
+static inline uint64_t vrig_now(void)
+{
+    return vrig_clock_ns;
+}
+
 static inline void vrig_build(struct vrig *r, const void *config)
 {
     struct err err = {0};
@@ -73,6 +84,7 @@ static inline void vrig_build(struct vrig *r, const void *config)
         .irq = {.set = vrig_irq, .ctx = r},
         .mem = &r->mem,
         .watches = &r->watches,
+        .timers = &r->timers,
         .counters = &r->counters,
         .warn = {.say = vrig_say, .ctx = r},
         .virtio_attach = virtio_mmio_attach,
@@ -90,6 +102,7 @@ static inline void vrig_init(struct vrig *r, const struct device_type *type, con
     r->type = type;
     assert_int_equal(mem_init(&r->mem, VRIG_RAM, &err), 0);
     assert_int_equal(watch_set_init(&r->watches, &err), 0);
+    assert_int_equal(timer_set_init(&r->timers, vrig_now, &err), 0);
     vrig_build(r, config);
     r->type->resume(r->dev);
 }
@@ -105,6 +118,7 @@ static inline void vrig_fini(struct vrig *r)
 {
     vrig_drop(r);
     watch_set_fini(&r->watches);
+    timer_set_fini(&r->timers);
     mem_fini(&r->mem);
 }
 
