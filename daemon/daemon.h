@@ -12,6 +12,7 @@
 struct server;
 struct listener;
 struct timeout;
+struct tls_identity;
 struct migration;
 
 TAILQ_HEAD(event_follower_list, event_follower);
@@ -21,6 +22,7 @@ struct daemon_options {
     const char *root, *run, *kvm, *log_level, *group;
     const char *worker; /* absolute */
     const char *listen; /* ADDR:PORT for other hosts' ferryds; NULL: none may come */
+    const char *tls;    /* directory of who we are for them; NULL: without TLS */
     bool open_reads, insecure;
 };
 
@@ -34,6 +36,7 @@ struct daemon {
     struct server *server; /* NULL until clients may come */
     struct event_follower_list followers;
     struct listener *listener; /* NULL when there is none */
+    struct tls_identity *tls;  /* owned; NULL without TLS; never changes */
     struct migration_list migrations;
     struct timeout *doubts; /* until they are asked for again */
 };

@@ -10,6 +10,7 @@
 
 #include "base/cleanup.h"
 #include "base/now.h"
+#include "daemon/peer_line.h"
 #include "proto/frame.h"
 
 #define SLICE_MS 100
@@ -78,50 +79,66 @@ static int connect_any(const struct peer_address *to, const atomic_bool *cancel,
     return rc;
 }
 
-static int send_hello(int fd, const Ferry__PeerHello *hello, const atomic_bool *cancel,
-                      struct err *err)
+static int greet(const struct peer_line *l, const atomic_bool *cancel, struct err *err)
+{
+    short want;
+    uint64_t until = limit();
+    int rc;
+    while ((rc = tls_session_greet(l->tls, &want, err)) == -EAGAIN) {
+        rc = wait_for(l->fd, want, until, cancel, "it does not go on with the TLS handshake", err);
+        if (rc < 0)
+            return rc;
+    }
+    return rc;
+}
+
+static int send_hello(const struct peer_line *l, const Ferry__PeerHello *hello,
+                      const atomic_bool *cancel, struct err *err)
 {
     struct buf out;
+    short want;
     uint64_t until = limit();
     buf_init(&out, FRAME_HEAD_BYTES + PEER_BODY_MAX);
     int rc = frame_pack(&hello->base, &out, err);
     while (rc == 0 && out.len) {
-        ssize_t n = send(fd, out.data, out.len, MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t n = peer_line_send(l, out.data, out.len, &want, err);
         if (n > 0)
             buf_consume(&out, (size_t)n);
-        else if (n < 0 && errno != EAGAIN && errno != EINTR)
-            rc = err_sys(err, errno, "cannot say hello");
+        else if (n == -EAGAIN)
+            rc = wait_for(l->fd, want, until, cancel, "it does not take the hello", err);
         else
-            rc = wait_for(fd, POLLOUT, until, cancel, "it does not take the hello", err);
+            rc = (int)n;
     }
     buf_fini(&out);
     return rc;
 }
 
-static int receive_bytes(int fd, uint8_t *to, size_t bytes, uint64_t until,
+static int receive_bytes(const struct peer_line *l, uint8_t *to, size_t bytes, uint64_t until,
                          const atomic_bool *cancel, struct err *err)
 {
+    short want;
     int rc = 0;
     for (size_t done = 0; rc == 0 && done < bytes;) {
-        ssize_t n = recv(fd, to + done, bytes - done, MSG_DONTWAIT);
+        ssize_t n = peer_line_recv(l, to + done, bytes - done, &want, err);
         if (n > 0)
             done += (size_t)n;
         else if (n == 0)
             rc = err_set(err, ECONNRESET, "it closed the connection instead of answering");
-        else if (errno != EAGAIN && errno != EINTR)
-            rc = err_sys(err, errno, "cannot hear its answer");
+        else if (n == -EAGAIN)
+            rc = wait_for(l->fd, want, until, cancel, "it does not answer", err);
         else
-            rc = wait_for(fd, POLLIN, until, cancel, "it does not answer", err);
+            rc = (int)n;
     }
     return rc;
 }
 
 /* No byte more than the answer: what follows is for the worker. */
-static Ferry__PeerAnswer *receive_answer(int fd, const atomic_bool *cancel, struct err *err)
+static Ferry__PeerAnswer *receive_answer(const struct peer_line *l, const atomic_bool *cancel,
+                                         struct err *err)
 {
     uint8_t head[FRAME_HEAD_BYTES];
     uint64_t until = limit();
-    if (receive_bytes(fd, head, sizeof(head), until, cancel, err) < 0)
+    if (receive_bytes(l, head, sizeof(head), until, cancel, err) < 0)
         return NULL;
     ssize_t bytes = frame_body_size(head, err);
     if (bytes < 0)
@@ -135,39 +152,70 @@ static Ferry__PeerAnswer *receive_answer(int fd, const atomic_bool *cancel, stru
         err_set(err, ENOMEM, "no memory for its answer");
         return NULL;
     }
-    if (receive_bytes(fd, body, (size_t)bytes, until, cancel, err) < 0)
+    if (receive_bytes(l, body, (size_t)bytes, until, cancel, err) < 0)
         return NULL;
     return (Ferry__PeerAnswer *)frame_unpack(&ferry__peer_answer__descriptor, body, (size_t)bytes,
                                              err);
 }
 
-static int converse(int fd, Ferry__PeerHello *hello, const atomic_bool *cancel,
-                    Ferry__PeerAnswer **answer, struct err *err)
+/* One that refuses us may have closed before it has read all of our hello: its word counts. */
+static int exchange(const struct peer_line *l, const Ferry__PeerHello *hello,
+                    const atomic_bool *cancel, struct dialed *out, struct err *err)
+{
+    struct err unsaid = {0};
+    int rc = l->tls ? greet(l, cancel, err) : 0;
+    if (rc < 0)
+        return rc;
+    rc = send_hello(l, hello, cancel, &unsaid);
+    if (rc == -ECANCELED || rc == -ETIMEDOUT) {
+        *err = unsaid;
+        return rc;
+    }
+    out->answer = receive_answer(l, cancel, err);
+    return out->answer ? 0 : -err->code;
+}
+
+static int converse(const struct peer_line *l, Ferry__PeerHello *hello, const atomic_bool *cancel,
+                    struct dialed *out, struct err *err)
 {
     hello->min_version = hello->max_version = PEER_PROTOCOL;
     hello->release = (char *)(uintptr_t)FERRY_VERSION;
-    int rc = send_hello(fd, hello, cancel, err);
+    int rc = exchange(l, hello, cancel, out, err);
     if (rc < 0)
         return rc;
-    *answer = receive_answer(fd, cancel, err);
-    if (!*answer)
-        return -err->code;
-    if ((*answer)->n_reasons || (*answer)->version == PEER_PROTOCOL)
+    if (out->answer->n_reasons)
         return 0;
+    if (out->answer->version == PEER_PROTOCOL)
+        return l->tls ? tls_session_export(l->tls, &out->key, err) : 0;
     rc = err_set(err, EPROTONOSUPPORT, "it speaks version %u of the protocol, not %u",
-                 (*answer)->version, PEER_PROTOCOL);
-    frame_free(&(*answer)->base);
-    *answer = NULL;
+                 out->answer->version, PEER_PROTOCOL);
+    frame_free(&out->answer->base);
+    out->answer = NULL;
     return rc;
 }
 
-int dial(const struct peer_address *to, Ferry__PeerHello *hello, const atomic_bool *cancel,
-         Ferry__PeerAnswer **answer, struct err *err)
+static int converse_over(const struct tls_identity *identity, int fd, const char *host,
+                         Ferry__PeerHello *hello, const atomic_bool *cancel, struct dialed *out,
+                         struct err *err)
+{
+    struct peer_line line = {.fd = fd};
+    line.tls = identity ? tls_session_new(identity, fd, host, err) : NULL;
+    if (identity && !line.tls)
+        return -err->code;
+    int rc = converse(&line, hello, cancel, out, err);
+    if (line.tls)
+        out->problems = line.tls->problems;
+    tls_session_free(line.tls);
+    return rc;
+}
+
+int dial(const struct tls_identity *identity, const struct peer_address *to,
+         Ferry__PeerHello *hello, const atomic_bool *cancel, struct dialed *out, struct err *err)
 {
     char name[PEER_ADDRESS_MAX];
-    *answer = NULL;
+    *out = (struct dialed){0};
     CLEAN(clean_fd) int fd = connect_any(to, cancel, err);
-    int rc = fd < 0 ? fd : converse(fd, hello, cancel, answer, err);
+    int rc = fd < 0 ? fd : converse_over(identity, fd, to->host, hello, cancel, out, err);
     if (rc == 0)
         return steal_fd(&fd);
     peer_address_format(to, name, sizeof(name));

@@ -1,6 +1,7 @@
 /* See doubt.h. */
 #include "daemon/doubt.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -31,25 +32,29 @@ struct doubt {
 
 static LIST_HEAD(doubt_list, doubt) asking = LIST_HEAD_INITIALIZER(asking);
 
-static int ask(const struct ownership *o, Ferry__PeerFateKind *fate, struct err *err)
+static int ask(const struct tls_identity *identity, const struct ownership *o,
+               Ferry__PeerFateKind *fate, struct err *err)
 {
     struct peer_address peer;
     Ferry__PeerHello hello = FERRY__PEER_HELLO__INIT;
     Ferry__PeerQuery query = FERRY__PEER_QUERY__INIT;
-    Ferry__PeerAnswer *answer;
+    struct dialed peered;
     struct uuid uuid = o->uuid;
     query.uuid = (ProtobufCBinaryData){.data = uuid.bytes, .len = sizeof(uuid.bytes)};
     query.epoch = o->epoch;
     hello.body_case = FERRY__PEER_HELLO__BODY_QUERY;
     hello.query = &query;
     int rc = peer_address_parse(o->peer, &peer, err);
-    CLEAN(clean_fd) int fd = rc < 0 ? rc : dial(&peer, &hello, NULL, &answer, err);
+    CLEAN(clean_fd) int fd = rc < 0 ? rc : dial(identity, &peer, &hello, NULL, &peered, err);
     if (fd < 0)
         return fd;
-    if (answer->body_case == FERRY__PEER_ANSWER__BODY_FATE)
-        *fate = answer->fate->kind;
-    frame_free(&answer->base);
-    return 0;
+    if (peered.answer->n_reasons)
+        rc = err_set(err, EPERM, "the ferryd at %.300s: %s", o->peer, peered.answer->reasons[0]);
+    else if (peered.answer->body_case == FERRY__PEER_ANSWER__BODY_FATE)
+        *fate = peered.answer->fate->kind;
+    frame_free(&peered.answer->base);
+    tls_key_forget(&peered.key);
+    return rc;
 }
 
 static void on_run(struct task *task, void *ctx)
@@ -60,7 +65,7 @@ static void on_run(struct task *task, void *ctx)
     if (fd < 0 || ownership_read(&owner, fd, &q->uuid, &q->err) < 0)
         return;
     q->epoch = owner.epoch;
-    ask(&owner, &q->fate, &q->err);
+    ask(q->daemon->tls, &owner, &q->fate, &q->err);
 }
 
 /* One whose worker is dead is resolved by us, as nobody else can. */

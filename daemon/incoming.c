@@ -62,7 +62,7 @@ static int claim(struct daemon *d, const Ferry__PeerOffer *offer, const char *fr
 }
 
 static int start_worker(struct daemon *d, struct caller *c, const Ferry__PeerOffer *offer,
-                        const struct ownership *o, struct err *err)
+                        const struct ownership *o, struct tls_key *key, struct err *err)
 {
     Ferry__WorkerIncoming incoming = FERRY__WORKER_INCOMING__INIT;
     struct spawn_saved saved = {.incoming = &incoming, .owner_fd = o->fd};
@@ -78,6 +78,7 @@ static int start_worker(struct daemon *d, struct caller *c, const Ferry__PeerOff
     tenant_event(t, FERRY__EVENT_KIND__EVENT_DEFINED, "");
     saved.peer_fd = socket;
     incoming.epoch = offer->epoch;
+    incoming.tls_key = (ProtobufCBinaryData){.data = key->bytes, .len = key->len};
     int rc = tenant_start(d, t, false, &saved, err);
     if (rc < 0)
         registry_remove(t, &ignored);
@@ -91,11 +92,16 @@ void incoming_offer(struct daemon *d, struct caller *c, Ferry__PeerOffer *offer)
 {
     struct reasons reasons = {0};
     struct ownership owner = OWNERSHIP_NONE;
+    struct tls_key key = {0};
     struct err err = {0};
     preflight(d, offer, &reasons);
     int rc = reasons.count ? 0 : claim(d, offer, caller_name(c), &owner, &err);
-    if (rc == 0 && reasons.count == 0 && !offer->check)
-        rc = start_worker(d, c, offer, &owner, &err);
+    bool comes = rc == 0 && reasons.count == 0 && !offer->check;
+    if (comes)
+        rc = caller_export_key(c, &key, &err);
+    if (comes && rc == 0)
+        rc = start_worker(d, c, offer, &owner, &key, &err);
+    tls_key_forget(&key);
     if (rc < 0)
         reasons_add(&reasons, &err);
     ownership_close(&owner);

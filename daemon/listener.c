@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -12,6 +13,7 @@
 #include "base/log.h"
 #include "daemon/dial.h"
 #include "daemon/incoming.h"
+#include "daemon/peer_line.h"
 #include "daemon/timeout.h"
 #include "proto/frame.h"
 
@@ -32,17 +34,19 @@ struct caller {
     struct listener *listener; /* NULL once it is closing */
     struct daemon *daemon;
     uv_poll_t poll;
-    int fd; /* owned until libuv has let go of it */
+    struct peer_line line; /* owned until libuv has let go of it */
     struct buf in;
     struct timeout *patience;
-    bool heard; /* its hello is whole; it waits for the answer */
-    char name[PEER_ADDRESS_MAX];
+    bool greeted; /* no TLS handshake is to come any more */
+    bool heard;   /* its hello is whole; it waits for the answer */
+    char name[PEER_ADDRESS_MAX + TLS_NAME_CHARS];
 };
 
 static void on_caller_closed(uv_handle_t *handle)
 {
     struct caller *c = handle->data;
-    close(c->fd);
+    tls_session_free(c->line.tls);
+    close(c->line.fd);
     buf_fini(&c->in);
     free(c);
 }
@@ -67,15 +71,24 @@ static void caller_refuse(struct caller *c, const struct err *why)
 
 static void on_silent(void *ctx)
 {
+    struct caller *c = ctx;
     struct err err = {0};
-    err_set(&err, ETIMEDOUT, "said no hello for %u s", LISTENER_HELLO_MS / 1000);
-    caller_refuse(ctx, &err);
+    err_set(&err, ETIMEDOUT, "%s for %u s",
+            c->greeted ? "said no hello" : "did not go on with the TLS handshake",
+            LISTENER_HELLO_MS / 1000);
+    caller_refuse(c, &err);
 }
 
 int caller_copy_socket(const struct caller *c, struct err *err)
 {
-    int fd = fcntl(c->fd, F_DUPFD_CLOEXEC, 3);
+    int fd = fcntl(c->line.fd, F_DUPFD_CLOEXEC, 3);
     return fd < 0 ? err_sys(err, errno, "cannot copy a socket") : fd;
+}
+
+int caller_export_key(const struct caller *c, struct tls_key *key, struct err *err)
+{
+    *key = (struct tls_key){0};
+    return c->line.tls ? tls_session_export(c->line.tls, key, err) : 0;
 }
 
 const char *caller_name(const struct caller *c)
@@ -89,12 +102,18 @@ void caller_answer(struct caller *c, Ferry__PeerAnswer *answer)
 {
     struct err err = {0};
     struct buf out;
+    short unused;
     answer->version = PEER_PROTOCOL;
     answer->release = (char *)(uintptr_t)FERRY_VERSION;
     buf_init(&out, FRAME_HEAD_BYTES + PEER_BODY_MAX);
-    if (frame_pack(&answer->base, &out, &err) == 0 &&
-        send(c->fd, out.data, out.len, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)out.len)
-        err_set(&err, EPIPE, "does not take its answer");
+    int rc = frame_pack(&answer->base, &out, &err);
+    while (rc == 0 && out.len) {
+        ssize_t n = peer_line_send(&c->line, out.data, out.len, &unused, &err);
+        if (n > 0)
+            buf_consume(&out, (size_t)n);
+        else
+            rc = err_set(&err, EPIPE, "does not take its answer");
+    }
     buf_fini(&out);
     if (err.code)
         caller_refuse(c, &err);
@@ -102,28 +121,54 @@ void caller_answer(struct caller *c, Ferry__PeerAnswer *answer)
         caller_close(c);
 }
 
-static int dispatch(struct caller *c, struct err *err)
+/* A refusal that says why. */
+static void answer_refusal(struct caller *c, const struct err *why)
 {
-    Ferry__PeerHello *hello = (Ferry__PeerHello *)frame_unpack(&ferry__peer_hello__descriptor,
-                                                               c->in.data + FRAME_HEAD_BYTES,
-                                                               c->in.len - FRAME_HEAD_BYTES, err);
-    if (!hello)
-        return -err->code;
-    int rc = 0;
-    c->heard = true;
-    uv_poll_stop(&c->poll);
-    timeout_cancel(&c->patience);
+    Ferry__PeerAnswer answer = FERRY__PEER_ANSWER__INIT;
+    char *reason = (char *)(uintptr_t)why->text;
+    log_warn("%s: %s", c->name, why->text);
+    answer.reasons = &reason;
+    answer.n_reasons = 1;
+    caller_answer(c, &answer);
+}
+
+static int take(struct caller *c, const Ferry__PeerHello *hello, struct err *err)
+{
     if (hello->min_version > PEER_PROTOCOL || hello->max_version < PEER_PROTOCOL)
-        rc = err_set(err, EPROTONOSUPPORT, "speaks versions %u to %u of the protocol, not %u",
-                     hello->min_version, hello->max_version, PEER_PROTOCOL);
-    else if (hello->body_case == FERRY__PEER_HELLO__BODY_OFFER)
+        return err_set(err, EPROTONOSUPPORT, "speaks versions %u to %u of the protocol, not %u",
+                       hello->min_version, hello->max_version, PEER_PROTOCOL);
+    if (hello->body_case == FERRY__PEER_HELLO__BODY_OFFER)
         incoming_offer(c->daemon, c, hello->offer);
     else if (hello->body_case == FERRY__PEER_HELLO__BODY_QUERY)
         incoming_query(c->daemon, c, hello->query);
     else
-        rc = err_set(err, EPROTO, "said hello and nothing else");
-    frame_free(&hello->base);
+        return err_set(err, EPROTO, "said hello and nothing else");
+    return 0;
+}
+
+/* What a caller says that may not come is not even looked at. */
+static int dispatch(struct caller *c, struct err *err)
+{
+    c->heard = true;
+    uv_poll_stop(&c->poll);
+    timeout_cancel(&c->patience);
+    if (c->line.tls && tls_session_refusal(c->line.tls, err) < 0) {
+        answer_refusal(c, err);
+        return 0;
+    }
+    Ferry__PeerHello *hello = (Ferry__PeerHello *)frame_unpack(&ferry__peer_hello__descriptor,
+                                                               c->in.data + FRAME_HEAD_BYTES,
+                                                               c->in.len - FRAME_HEAD_BYTES, err);
+    int rc = hello ? take(c, hello, err) : -err->code;
+    frame_free((ProtobufCMessage *)hello);
     return rc;
+}
+
+/* A greeting of TLS begins with a handshake record of version 3.x; as the length of a hello that
+ * would be too much. */
+static bool is_tls(const uint8_t *bytes, size_t count)
+{
+    return bytes[0] == 0x16 && (count < 2 || bytes[1] == 3);
 }
 
 /* How many bytes of the hello are still to come. */
@@ -132,24 +177,25 @@ static ssize_t missing(const struct caller *c, struct err *err)
     if (c->in.len < FRAME_HEAD_BYTES)
         return (ssize_t)(FRAME_HEAD_BYTES - c->in.len);
     ssize_t body = frame_body_size(c->in.data, err);
+    bool too_long = body < 0 || body > (ssize_t)PEER_BODY_MAX;
+    if (too_long && !c->line.tls && is_tls(c->in.data, c->in.len))
+        return err_set(err, EPROTO, "speaks TLS, and this ferryd was started without --tls");
     if (body > (ssize_t)PEER_BODY_MAX)
         return err_set(err, EMSGSIZE, "its hello has %zd bytes", body);
     return body < 0 ? body : body + (ssize_t)FRAME_HEAD_BYTES - (ssize_t)c->in.len;
 }
 
-/* 1 when the hello is whole. */
-static int hear(struct caller *c, struct err *err)
+/* 1 when the hello is whole, -EAGAIN when more has to come. */
+static int hear(struct caller *c, short *wanted, struct err *err)
 {
     ssize_t want = missing(c, err);
     while (want > 0) {
         uint8_t *to = buf_reserve(&c->in, (size_t)want);
         if (!to)
             return err_set(err, ENOMEM, "no memory for a hello");
-        ssize_t n = recv(c->fd, to, (size_t)want, MSG_DONTWAIT);
-        if (n < 0 && (errno == EAGAIN || errno == EINTR))
-            return 0;
+        ssize_t n = peer_line_recv(&c->line, to, (size_t)want, wanted, err);
         if (n < 0)
-            return err_sys(err, errno, "broke off");
+            return (int)n;
         if (n == 0)
             return err_set(err, ECONNRESET, "left in the middle of its hello");
         c->in.len += (size_t)n;
@@ -158,14 +204,58 @@ static int hear(struct caller *c, struct err *err)
     return want < 0 ? (int)want : 1;
 }
 
+/* Who speaks plainly to a daemon with --tls is told so, plainly. */
+static int begin_tls(struct caller *c, struct err *err)
+{
+    uint8_t bytes[2];
+    ssize_t n = recv(c->line.fd, bytes, sizeof(bytes), MSG_PEEK | MSG_DONTWAIT);
+    if (n > 0 && !is_tls(bytes, (size_t)n)) {
+        err_set(err, EKEYREJECTED,
+                "that host takes guests over TLS only, and was called without it: --tls");
+        c->heard = true;
+        uv_poll_stop(&c->poll);
+        answer_refusal(c, err);
+        return 0;
+    }
+    c->line.tls = tls_session_new(c->daemon->tls, c->line.fd, NULL, err);
+    return c->line.tls ? 0 : -err->code;
+}
+
+static void add_name(struct caller *c)
+{
+    size_t n = strlen(c->name);
+    snprintf(c->name + n, sizeof(c->name) - n, " (%s)", c->line.tls->name);
+}
+
+static int greet(struct caller *c, short *wanted, struct err *err)
+{
+    int rc = c->line.tls ? 0 : begin_tls(c, err);
+    if (rc < 0 || c->heard)
+        return rc;
+    rc = tls_session_greet(c->line.tls, wanted, err);
+    c->greeted = rc == 0;
+    if (c->greeted)
+        add_name(c);
+    return rc;
+}
+
+static int go_on(struct caller *c, short *wanted, struct err *err)
+{
+    int rc = c->greeted ? 0 : greet(c, wanted, err);
+    if (rc == 0 && !c->heard)
+        rc = hear(c, wanted, err);
+    return rc > 0 ? dispatch(c, err) : rc;
+}
+
 static void on_caller(uv_poll_t *poll, int status, int events)
 {
     struct caller *c = poll->data;
     struct err err = {0};
-    int rc = status < 0 ? err_set(&err, -status, "broke off") : hear(c, &err);
-    if (rc > 0)
-        rc = dispatch(c, &err);
-    if (rc < 0)
+    short wanted = POLLIN;
+    int rc = status < 0 ? err_set(&err, -status, "broke off") : go_on(c, &wanted, &err);
+    if (rc == -EAGAIN)
+        uv_poll_start(poll, wanted == POLLOUT ? UV_WRITABLE : UV_READABLE, on_caller);
+    else if (rc < 0)
         caller_refuse(c, &err);
 }
 
@@ -174,7 +264,7 @@ static void name_caller(struct caller *c, const struct sockaddr_storage *from, s
     struct peer_address a = {.host = "?", .port = "0"};
     getnameinfo((const struct sockaddr *)from, len, a.host, sizeof(a.host), a.port, sizeof(a.port),
                 NI_NUMERICHOST | NI_NUMERICSERV);
-    peer_address_format(&a, c->name, sizeof(c->name));
+    peer_address_format(&a, c->name, PEER_ADDRESS_MAX);
 }
 
 static int take_caller(struct listener *l, int fd, const struct sockaddr_storage *from,
@@ -184,7 +274,8 @@ static int take_caller(struct listener *l, int fd, const struct sockaddr_storage
     if (!c)
         return err_set(err, ENOMEM, "no memory for a caller");
     c->daemon = l->daemon;
-    c->fd = fd;
+    c->line.fd = fd;
+    c->greeted = !l->daemon->tls;
     buf_init(&c->in, FRAME_HEAD_BYTES + PEER_BODY_MAX);
     dial_prepare_socket(fd);
     name_caller(c, from, len);
@@ -244,13 +335,12 @@ static int open_socket(const struct daemon_options *o, struct err *err)
         rc = peer_address_resolve(&address, true, &list, err);
     if (rc < 0)
         return rc;
-    if (!o->insecure && !peer_address_is_loopback(list))
-        rc =
-            err_set(err, EPERM,
-                    "other hosts can reach %s, and what comes there is neither encrypted nor "
-                    "asked who it is: listen on 127.0.0.1, or say --insecure on a network that you "
-                    "trust",
-                    o->listen);
+    if (!o->tls && !o->insecure && !peer_address_is_loopback(list))
+        rc = err_set(err, EPERM,
+                     "other hosts can reach %s, and what comes there is neither encrypted nor "
+                     "asked who it is: give it a --tls directory, listen on 127.0.0.1, or say "
+                     "--insecure on a network that you trust",
+                     o->listen);
     else
         rc = listen_on(list, err);
     freeaddrinfo(list);
@@ -258,7 +348,7 @@ static int open_socket(const struct daemon_options *o, struct err *err)
 }
 
 /* The port that the kernel chose, when it was asked for any. */
-static void log_address(int fd)
+static void log_address(int fd, bool tls)
 {
     struct sockaddr_storage at = {0};
     struct peer_address a = {.host = "?", .port = "0"};
@@ -268,7 +358,7 @@ static void log_address(int fd)
         getnameinfo((const struct sockaddr *)&at, len, a.host, sizeof(a.host), a.port,
                     sizeof(a.port), NI_NUMERICHOST | NI_NUMERICSERV);
     peer_address_format(&a, text, sizeof(text));
-    log_info("listens for other hosts on %s", text);
+    log_info("listens for other hosts on %s%s", text, tls ? " by TLS" : "");
 }
 
 int listener_open(struct daemon *d, struct err *err)
@@ -284,7 +374,7 @@ int listener_open(struct daemon *d, struct err *err)
         free(l);
         return err_sys(err, -rc, "cannot listen for other hosts");
     }
-    log_address(fd);
+    log_address(fd, d->tls);
     l->fd = steal_fd(&fd);
     l->daemon = d;
     l->poll.data = l;

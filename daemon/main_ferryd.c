@@ -25,18 +25,20 @@
 #include "daemon/notify.h"
 #include "daemon/server.h"
 #include "daemon/tenant.h"
+#include "migrate/tls_identity.h"
 
 #define EXIT_USAGE 2
 
 static const char usage[] =
-    "usage: ferryd [--root DIR] [--run DIR] [--listen ADDR:PORT [--insecure]] [--group GROUP]\n"
-    "              [--open-reads] [--worker PATH] [--kvm PATH] [--log error|warn|info|debug]\n"
-    "              [--version]\n";
+    "usage: ferryd [--root DIR] [--run DIR] [--listen ADDR:PORT] [--tls DIR | --insecure]\n"
+    "              [--group GROUP] [--open-reads] [--worker PATH] [--kvm PATH]\n"
+    "              [--log error|warn|info|debug] [--version]\n";
 
 struct program {
     struct daemon daemon;
     uv_signal_t term, intr;
     bool ending, failed;
+    char worker[PATH_MAX];
 };
 
 static int parse_group(struct daemon *d, const char *word)
@@ -91,6 +93,9 @@ static int parse_one(struct daemon *d, int c)
     case 'L':
         d->options.listen = optarg;
         return 0;
+    case 't':
+        d->options.tls = optarg;
+        return 0;
     case 'i':
         d->options.insecure = true;
         return 0;
@@ -103,13 +108,19 @@ static int parse_one(struct daemon *d, int c)
 /* 0 to go on, 1 when all is said, -1 for wrong usage. */
 static int parse(struct daemon *d, int argc, char **argv)
 {
-    static const struct option longs[] = {
-        {"root", required_argument, NULL, 'r'},   {"run", required_argument, NULL, 'R'},
-        {"group", required_argument, NULL, 'g'},  {"open-reads", no_argument, NULL, 'o'},
-        {"worker", required_argument, NULL, 'w'}, {"kvm", required_argument, NULL, 'k'},
-        {"log", required_argument, NULL, 'l'},    {"version", no_argument, NULL, 'v'},
-        {"listen", required_argument, NULL, 'L'}, {"insecure", no_argument, NULL, 'i'},
-        {"help", no_argument, NULL, 'h'},         {0}};
+    static const struct option longs[] = {{"root", required_argument, NULL, 'r'},
+                                          {"run", required_argument, NULL, 'R'},
+                                          {"group", required_argument, NULL, 'g'},
+                                          {"open-reads", no_argument, NULL, 'o'},
+                                          {"worker", required_argument, NULL, 'w'},
+                                          {"kvm", required_argument, NULL, 'k'},
+                                          {"log", required_argument, NULL, 'l'},
+                                          {"version", no_argument, NULL, 'v'},
+                                          {"listen", required_argument, NULL, 'L'},
+                                          {"insecure", no_argument, NULL, 'i'},
+                                          {"tls", required_argument, NULL, 't'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {0}};
     d->options = (struct daemon_options){
         .root = "/var/lib/ferry", .run = "/run/ferry", .kvm = "/dev/kvm", .log_level = "info"};
     for (int c; (c = getopt_long(argc, argv, "", longs, NULL)) != -1;) {
@@ -119,6 +130,10 @@ static int parse(struct daemon *d, int argc, char **argv)
         }
         if (parse_one(d, c) < 0)
             return -1;
+    }
+    if (d->options.tls && d->options.insecure) {
+        fputs("ferryd: --insecure is to do without --tls: leave one of them out\n", stderr);
+        return -1;
     }
     if (optind == argc)
         return 0;
@@ -247,16 +262,33 @@ static int serve(struct program *p, struct err *err)
     return rc < 0 ? rc : p->failed ? -EIO : 0;
 }
 
+static int load_identity(struct daemon *d, struct err *err)
+{
+    struct err note;
+    if (!d->options.tls)
+        return 0;
+    d->tls = tls_identity_load(d->options.tls, &note, err);
+    if (!d->tls)
+        return -err->code;
+    if (note.code)
+        log_error("--tls %s: %s", d->options.tls, note.text);
+    return 0;
+}
+
 static int run(struct program *p, struct err *err)
 {
     struct daemon *d = &p->daemon;
     struct err note;
-    char worker[PATH_MAX];
-    int rc = find_worker(d, worker, err);
+    int rc = find_worker(d, p->worker, err);
     if (rc == 0)
-        rc = root_open(&d->root, d->options.root, d->options.run, err);
+        rc = load_identity(d, err);
     if (rc < 0)
         return rc;
+    rc = root_open(&d->root, d->options.root, d->options.run, err);
+    if (rc < 0) {
+        tls_identity_free(d->tls);
+        return rc;
+    }
     rc = events_open(&d->events, d->root.root_fd, &note, err);
     if (rc == 0) {
         if (note.code)
@@ -273,6 +305,7 @@ static int run(struct program *p, struct err *err)
         events_close(&d->events);
     }
     root_close(&d->root);
+    tls_identity_free(d->tls);
     return rc;
 }
 

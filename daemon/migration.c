@@ -84,10 +84,13 @@ struct migration *migration_find(struct daemon *d, const char *vm)
 /* The number of this attempt is larger than that of any before, also one that broke off. */
 static int claim(struct migration *m, struct err *err)
 {
-    int fd = root_open_owner(&m->daemon->root, &m->uuid, err);
-    int rc = fd < 0 ? fd : ownership_open(&m->owner, fd, &m->uuid, err);
-    if (rc < 0)
+    struct err why = {0}; /* also of a record that is still empty, which is no failure */
+    int fd = root_open_owner(&m->daemon->root, &m->uuid, &why);
+    int rc = fd < 0 ? fd : ownership_open(&m->owner, fd, &m->uuid, &why);
+    if (rc < 0) {
+        *err = why;
         return rc;
+    }
     if (m->owner.owner != FERRY__OWNER__OWNER_NONE && m->owner.owner != FERRY__OWNER__OWNER_OURS)
         return err_set(err, EPERM, "the record of ownership says that '%s' is %s", m->vm,
                        ownership_name(m->owner.owner));
@@ -98,12 +101,38 @@ static int claim(struct migration *m, struct err *err)
     return rc < 0 ? rc : ownership_sync(&m->owner, err);
 }
 
-/* The connected socket when the peer accepts; -EPERM with m->refusal when it does not. */
-static int offer(struct migration *m, struct err *err)
+/* Who one of the two is stands against it; a peer that is not trusted is asked for nothing more. */
+static void take_problems(struct migration *m, const struct tls_problems *problems)
+{
+    Ferry__PeerAnswer refusal = FERRY__PEER_ANSWER__INIT;
+    char *texts[TLS_PROBLEMS_MAX];
+    struct err ignored; /* the first of them is told in any case */
+    for (unsigned i = 0; i < problems->count; i++)
+        texts[i] = (char *)(uintptr_t)problems->texts[i];
+    refusal.reasons = texts;
+    refusal.n_reasons = problems->count;
+    if (problems->count)
+        m->refusal = (Ferry__PeerAnswer *)frame_copy(&refusal.base, &ignored);
+}
+
+static int judge(struct migration *m, Ferry__PeerAnswer *answer, struct err *err)
+{
+    if (answer->n_reasons) {
+        m->refusal = answer;
+        return err_set(err, EPERM, "'%s' cannot go to %s: %s", m->vm, m->peer_name,
+                       answer->reasons[0]);
+    }
+    bool accepted = answer->body_case == FERRY__PEER_ANSWER__BODY_ACCEPTED;
+    frame_free(&answer->base);
+    return accepted ? 0 : err_set(err, EPROTO, "%s does not answer the offer", m->peer_name);
+}
+
+/* The connected socket when the peer accepts; otherwise m->refusal may say why. */
+static int offer(struct migration *m, struct tls_key *key, struct err *err)
 {
     Ferry__PeerHello hello = FERRY__PEER_HELLO__INIT;
     Ferry__PeerOffer body = FERRY__PEER_OFFER__INIT;
-    Ferry__PeerAnswer *answer;
+    struct dialed peered;
     body.config = m->config;
     body.epoch = m->epoch;
     body.check = m->ask->check;
@@ -114,18 +143,14 @@ static int offer(struct migration *m, struct err *err)
     body.arch = "x86_64";
     hello.body_case = FERRY__PEER_HELLO__BODY_OFFER;
     hello.offer = &body;
-    CLEAN(clean_fd) int fd = dial(&m->peer, &hello, &m->cancelled, &answer, err);
+    CLEAN(clean_fd)
+    int fd = dial(m->daemon->tls, &m->peer, &hello, &m->cancelled, &peered, err);
+    *key = peered.key;
+    tls_key_forget(&peered.key);
     if (fd < 0)
-        return fd;
-    if (answer->n_reasons) {
-        m->refusal = answer;
-        return err_set(err, EPERM, "'%s' cannot go to %s: %s", m->vm, m->peer_name,
-                       answer->reasons[0]);
-    }
-    bool accepted = answer->body_case == FERRY__PEER_ANSWER__BODY_ACCEPTED;
-    frame_free(&answer->base);
-    return accepted ? steal_fd(&fd)
-                    : err_set(err, EPROTO, "%s does not answer the offer", m->peer_name);
+        take_problems(m, &peered.problems);
+    int rc = fd < 0 ? fd : judge(m, peered.answer, err);
+    return rc < 0 ? rc : steal_fd(&fd);
 }
 
 static void take_progress(struct migration *m, const Ferry__WorkerProgress *p)
@@ -170,7 +195,7 @@ static int take_reply(struct migration *m, struct err *err)
     return rc;
 }
 
-static int send_guest(struct migration *m, int socket, struct err *err)
+static int send_guest(struct migration *m, int socket, struct tls_key *key, struct err *err)
 {
     Ferry__WorkerMigrate ask = FERRY__WORKER_MIGRATE__INIT;
     Ferry__WorkerRequest request = FERRY__WORKER_REQUEST__INIT;
@@ -182,6 +207,7 @@ static int send_guest(struct migration *m, int socket, struct err *err)
     ask.bandwidth = m->ask->bandwidth;
     ask.on_stall = m->ask->on_stall;
     ask.peer = m->peer_name;
+    ask.tls_key = (ProtobufCBinaryData){.data = key->bytes, .len = key->len};
     request.body_case = FERRY__WORKER_REQUEST__BODY_MIGRATE;
     request.migrate = &ask;
     int rc = job_client_open(&client, &m->daemon->root, m->vm, &request, fds, 2, err);
@@ -210,9 +236,11 @@ static void on_run(struct task *task, void *ctx)
     m->task = task;
     if (claim(m, &m->err) < 0)
         return;
-    CLEAN(clean_fd) int socket = offer(m, &m->err);
-    if (socket >= 0 && !m->ask->check && send_guest(m, socket, &m->err) < 0)
+    struct tls_key key = {0};
+    CLEAN(clean_fd) int socket = offer(m, &key, &m->err);
+    if (socket >= 0 && !m->ask->check && send_guest(m, socket, &key, &m->err) < 0)
         judge_silence(m);
+    tls_key_forget(&key);
 }
 
 /* the report --------------------------------------------------------------------------- [loop] */

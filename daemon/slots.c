@@ -101,6 +101,7 @@ int slots_read(const struct slots_kind *kind, int fd, uint64_t *seq, ProtobufCMe
                struct err *err)
 {
     ProtobufCMessage *best = NULL;
+    struct err why = {0}; /* of a slot that is not intact, which matters when none is */
     uint64_t best_seq = 0;
     size_t found = 0;
     CLEAN(clean_free) uint8_t *slot = malloc(kind->slot_bytes);
@@ -110,7 +111,7 @@ int slots_read(const struct slots_kind *kind, int fd, uint64_t *seq, ProtobufCMe
         uint64_t this_seq = 0;
         ssize_t n = read_slot(kind, fd, slot, slot_offset(kind, i));
         found += n > 0 ? (size_t)n : 0;
-        ProtobufCMessage *this = n > 0 ? slot_open(kind, slot, (size_t)n, &this_seq, err) : NULL;
+        ProtobufCMessage *this = n > 0 ? slot_open(kind, slot, (size_t)n, &this_seq, &why) : NULL;
         if (this && (!best || this_seq > best_seq)) {
             frame_free(best);
             best = this;
@@ -121,8 +122,10 @@ int slots_read(const struct slots_kind *kind, int fd, uint64_t *seq, ProtobufCMe
     }
     if (!best && found == 0)
         return err_set(err, ENODATA, "the %s is empty", kind->what);
-    if (!best)
+    if (!best) {
+        *err = why;
         return -err->code;
+    }
     if (seq)
         *seq = best_seq;
     *message = best;

@@ -428,21 +428,6 @@ static int take_generation(const Ferry__WorkerStart *start, struct uuid *to, str
     return from->len > 0;
 }
 
-/* The two descriptors of a guest that is to come. */
-static int take_incoming(struct worker *w, const Ferry__WorkerIncoming *incoming, struct fds *fds,
-                         unsigned at, struct err *err)
-{
-    w->peer_fd = fds_take(fds, at);
-    CLEAN(clean_fd) int record = fds_take(fds, at + 1);
-    if (record < 0)
-        return err_set(err, EINVAL, "the start request came with too few descriptors");
-    int rc = worker_move_begin(w, steal_fd(&record), err);
-    if (rc == 0 && w->ownership.epoch != incoming->epoch)
-        rc = err_set(err, ESTALE, "the record of ownership is of epoch %llu, not %llu",
-                     (unsigned long long)w->ownership.epoch, (unsigned long long)incoming->epoch);
-    return rc;
-}
-
 static void tell_msrs(const struct msr_list *msrs)
 {
     if (msrs->refused)
@@ -466,7 +451,7 @@ static int build_first(struct worker *w, const Ferry__WorkerStart *start, struct
     }
     if (rc >= 0 && start->incoming) {
         plan.config.empty = true;
-        rc = take_incoming(w, start->incoming, fds, at, err);
+        rc = worker_receive_take(w, start->incoming, fds, at, err);
     }
     if (rc >= 0)
         w->machine = machine_new(&plan.config, &plan.host, err);

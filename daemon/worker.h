@@ -29,6 +29,7 @@
 #include "machine/console.h"
 #include "machine/kvm.h"
 #include "machine/machine.h"
+#include "migrate/tls_session.h"
 #include "proto/worker.pb-c.h"
 
 #define WORKER_PROTOCOL_MIN 1
@@ -66,6 +67,7 @@ struct worker {
     struct worker_move move;
     struct ownership ownership; /* open during a migration, and while the guest is in doubt */
     int peer_fd;                /* owned: where a guest is to come from, until its job has it */
+    struct tls_key peer_key;    /* of that */
     uint32_t start_id;          /* of a start request that is not answered yet; 0 for none */
     struct arrival *arrival;    /* owned; of a guest that comes from a peer (worker_receive.h) */
 

@@ -18,12 +18,12 @@
 #include "base/now.h"
 #include "daemon/migrate_cargo.h"
 #include "daemon/ownership.h"
+#include "daemon/peer_stream.h"
 #include "daemon/worker.h"
 #include "daemon/worker_guest.h"
 #include "daemon/worker_move.h"
 #include "daemon/worker_throttle.h"
 #include "migrate/source.h"
-#include "migrate/stream_socket.h"
 #include "proto/utf8.h"
 
 #define PROGRESS_EVERY_NS 100000000ull
@@ -34,7 +34,7 @@ struct migrate_job {
     const Ferry__WorkerMigrate *ask;
     struct guest_ops guest_ops; /* the guest's, but for pause and resume */
     struct cargo_sender cargo;
-    struct stream_socket socket;
+    struct peer_stream peer;
     struct throttle throttle;
     struct ownership *owner;
     struct source_report report;
@@ -217,7 +217,7 @@ static int run(struct migrate_job *m, struct err *err)
         .ops = &source_ops,
         .ctx = m,
     };
-    int rc = source_run(&m->guest.guest, &m->socket.stream, &options, &m->report, err);
+    int rc = source_run(&m->guest.guest, m->peer.stream, &options, &m->report, err);
     if (m->report.end == SOURCE_MOVED)
         conclude_moved(m);
     else if (m->report.end == SOURCE_IN_DOUBT)
@@ -243,6 +243,7 @@ int worker_migrate(struct job *job, const Ferry__WorkerMigrate *ask, struct fds 
                    struct err *err)
 {
     struct migrate_job m = {.job = job, .ask = ask};
+    struct tls_key key;
     CLEAN(clean_fd) int socket = fds_take(fds, 0);
     CLEAN(clean_fd) int record = fds_take(fds, 1);
     if (record < 0)
@@ -250,14 +251,19 @@ int worker_migrate(struct job *job, const Ferry__WorkerMigrate *ask, struct fds 
     int rc = job_enter(job, err);
     if (rc < 0)
         return rc;
-    rc = worker_move_begin(job->worker, steal_fd(&record), err);
+    rc = tls_key_take(&key, ask->tls_key.data, ask->tls_key.len, err);
+    if (rc == 0)
+        rc = peer_stream_init(&m.peer, socket, STREAM_TLS_ASKS, &key, err);
+    tls_key_forget(&key);
+    if (rc == 0)
+        rc = worker_move_begin(job->worker, steal_fd(&record), err);
     if (rc == 0) {
         init(&m);
-        stream_socket_init(&m.socket, socket);
         rc = run(&m, err);
         throttle_fini(&m.throttle);
         worker_move_end(job->worker);
     }
+    peer_stream_fini(&m.peer);
     job_leave(job);
     return rc;
 }

@@ -5,17 +5,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/cleanup.h"
 #include "base/log.h"
 #include "base/now.h"
+#include "daemon/peer_stream.h"
 #include "daemon/worker_session.h"
 #include "migrate/channel.h"
-#include "migrate/stream_socket.h"
 #include "migrate/target.h"
 
 struct receive_job {
     struct job *job;
     struct arrival *arrival; /* the worker's */
-    struct stream_socket socket;
+    struct peer_stream peer;
     struct target_report report;
 };
 
@@ -130,7 +131,6 @@ static int receive(struct job *job, struct err *err)
         return err_set(err, ENOMEM, "no memory for a migration");
     r->job = job;
     r->arrival = w->arrival;
-    stream_socket_init(&r->socket, job->socket);
     const struct target_options options = {
         .epoch = w->ownership.epoch,
         .ram = mem->base,
@@ -139,8 +139,12 @@ static int receive(struct job *job, struct err *err)
         .ops = &ops,
         .ctx = r,
     };
-    int rc = target_run(&r->socket.stream, &options, &r->report, err);
+    int rc = peer_stream_init(&r->peer, job->socket, STREAM_TLS_ANSWERS, &w->peer_key, err);
+    tls_key_forget(&w->peer_key);
+    if (rc == 0)
+        rc = target_run(r->peer.stream, &options, &r->report, err);
     conclude(r, rc, err);
+    peer_stream_fini(&r->peer);
     free(r);
     return rc;
 }
@@ -155,6 +159,22 @@ static int on_job(struct job *job, struct err *err)
     return rc;
 }
 
+int worker_receive_take(struct worker *w, const Ferry__WorkerIncoming *incoming, struct fds *fds,
+                        unsigned at, struct err *err)
+{
+    w->peer_fd = fds_take(fds, at);
+    CLEAN(clean_fd) int record = fds_take(fds, at + 1);
+    if (record < 0)
+        return err_set(err, EINVAL, "the start request came with too few descriptors");
+    int rc = tls_key_take(&w->peer_key, incoming->tls_key.data, incoming->tls_key.len, err);
+    if (rc == 0)
+        rc = worker_move_begin(w, steal_fd(&record), err);
+    if (rc == 0 && w->ownership.epoch != incoming->epoch)
+        rc = err_set(err, ESTALE, "the record of ownership is of epoch %llu, not %llu",
+                     (unsigned long long)w->ownership.epoch, (unsigned long long)incoming->epoch);
+    return rc;
+}
+
 int worker_receive_start(struct worker *w, struct err *err)
 {
     w->arrival = calloc(1, sizeof(*w->arrival));
@@ -166,19 +186,27 @@ int worker_receive_start(struct worker *w, struct err *err)
     return worker_jobs_spawn(&w->jobs, socket, on_job, err);
 }
 
+/* ferryd's answer came first on this connection; the source has begun when that is there. */
+static void tell_failure(const struct stream *stream, const struct err *why)
+{
+    struct wire_head head;
+    struct err ignored; /* what matters is why the machine could not be built */
+    struct channel *channel = calloc(1, sizeof(*channel));
+    if (!channel)
+        return;
+    channel_init(channel, stream, NULL, NULL);
+    if (channel_receive(channel, &head, 0, &ignored) == 0)
+        channel_send_failure(channel, why);
+    free(channel);
+}
+
 void worker_receive_refuse(struct worker *w, const struct err *why)
 {
-    struct stream_socket socket;
+    struct peer_stream peer;
+    struct err ignored;
     if (w->peer_fd < 0)
         return;
-    struct channel *channel = calloc(1, sizeof(*channel));
-    stream_socket_init(&socket, w->peer_fd);
-    if (channel) {
-        struct wire_head head;
-        struct err ignored; /* what matters is why the machine could not be built */
-        channel_init(channel, &socket.stream, NULL, NULL);
-        if (channel_receive(channel, &head, 0, &ignored) == 0) /* ferryd's answer came first */
-            channel_send_failure(channel, why);
-    }
-    free(channel);
+    if (peer_stream_init(&peer, w->peer_fd, STREAM_TLS_ANSWERS, &w->peer_key, &ignored) == 0)
+        tell_failure(peer.stream, why);
+    peer_stream_fini(&peer);
 }

@@ -22,6 +22,10 @@ struct arrival {
 /* It must not run here any more, or -EALREADY. [loop] */
 int worker_receive_abandon(struct worker *w, struct err *err);
 
+/* Takes the descriptors of a guest that is to come out of a start request. [loop] */
+int worker_receive_take(struct worker *w, const Ferry__WorkerIncoming *incoming, struct fds *fds,
+                        unsigned at, struct err *err);
+
 /* Begins to receive. [loop] */
 int worker_receive_start(struct worker *w, struct err *err);
 

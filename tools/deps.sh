@@ -2,7 +2,7 @@
 # that this distribution has. Sourced by ./dev after common.sh.
 
 deps_build="gcc libc6-dev linux-libc-dev cmake ninja-build pkg-config libuv1-dev libprotobuf-c-dev
-    protobuf-c-compiler libzstd-dev zlib1g-dev liblz4-dev liblzma-dev liburing-dev
+    protobuf-c-compiler libssl-dev libzstd-dev zlib1g-dev liblz4-dev liblzma-dev liburing-dev
     libcurl4-openssl-dev|libcurl4-gnutls-dev"
 deps_test="libcmocka-dev clang llvm clang-format-14|clang-format clang-tidy-14|clang-tidy cppcheck python3
     python3-protobuf protobuf-compiler acpica-tools iproute2 util-linux zstd nginx-light openssl"

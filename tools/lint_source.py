@@ -32,6 +32,8 @@ LIBRARIES = (
     (r"(zlib|zconf)\.h", "zlib", ("machine/boot/unpack.c",)),
     (r"lzma.*", "lzma", ("machine/boot/unpack.c",)),
     (r"curl/.*", "libcurl", ("snapshot/",)),
+    (r"openssl/.*", "OpenSSL", ("migrate/stream_tls.c", "migrate/tls_error.c",
+                                "migrate/tls_identity.c", "migrate/tls_session.c")),
     (r"(protobuf-c|google)/.*", "protobuf-c", ("proto/",)),
     (r"cmocka\.h", "cmocka", ()),
 )

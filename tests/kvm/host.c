@@ -48,10 +48,20 @@ static void find_build(struct host *h)
 void host_start_ferryd(struct host *h)
 {
     char program[4200], root[100], run[100], log[100];
+    char *argv[12] = {"ferryd", "--root", root, "--run", run, "--log", "debug"};
+    unsigned n = 7;
     snprintf(program, sizeof(program), "%s/bin/ferryd", h->build);
     snprintf(root, sizeof(root), "%s/root", h->dir);
     snprintf(run, sizeof(run), "%s/run", h->dir);
     snprintf(log, sizeof(log), "%s/ferryd.log", h->dir);
+    if (h->address[0]) {
+        argv[n++] = "--listen";
+        argv[n++] = h->address;
+    }
+    if (h->tls[0]) {
+        argv[n++] = "--tls";
+        argv[n++] = h->tls;
+    }
     h->ferryd = fork();
     assert_true(h->ferryd >= 0);
     if (h->ferryd == 0) {
@@ -60,8 +70,7 @@ void host_start_ferryd(struct host *h)
         dup2(fd, 2);
         if (h->before_ferryd)
             h->before_ferryd();
-        execl(program, "ferryd", "--root", root, "--run", run, "--log", "debug",
-              h->address[0] ? "--listen" : NULL, h->address, NULL);
+        execv(program, argv);
         _exit(127);
     }
     host_expect(h, "protocol", 10000, "version");
@@ -153,12 +162,25 @@ static void learn_address(struct host *h)
     assert_null(strstr(h->address, ":0"));
 }
 
-void host_start_listening(struct host *h)
+static void start_listening(struct host *h)
 {
-    prepare(h);
     snprintf(h->address, sizeof(h->address), "127.0.0.1:0");
     host_start_ferryd(h);
     learn_address(h);
+}
+
+void host_start_listening(struct host *h)
+{
+    prepare(h);
+    start_listening(h);
+}
+
+void host_start_listening_tls(struct host *h, void (*write)(void *ctx, const char *dir), void *ctx)
+{
+    prepare(h);
+    snprintf(h->tls, sizeof(h->tls), "%s/tls", h->dir);
+    write(ctx, h->tls);
+    start_listening(h);
 }
 
 void host_kill_ferryd(struct host *h)

@@ -10,6 +10,7 @@ struct host {
     char dir[64]; /* holds root/, run/ and ferryd.log; removed at the end */
     char build[4096];
     char address[64]; /* where it listens for other hosts; empty when it does not */
+    char tls[80];     /* what it is for other hosts; empty: it speaks without TLS */
     pid_t ferryd;
     void (*before_ferryd)(void); /* called in its process; NULL for nothing */
 };
@@ -19,6 +20,9 @@ void host_start(struct host *h);
 
 /* The same, and it listens for other hosts. */
 void host_start_listening(struct host *h);
+
+/* The same over TLS; `write` puts what it needs into a directory of the host's. */
+void host_start_listening_tls(struct host *h, void (*write)(void *ctx, const char *dir), void *ctx);
 
 /* The daemon alone, for tests that kill it: its guests and roots stay. */
 void host_start_ferryd(struct host *h);

@@ -1,7 +1,8 @@
 /*
- * Both engines, a fake guest between them, and a wire in memory with virtual time that breaks at a
- * byte: cut, garbage, or frozen. Whatever happens, the guest runs at one end, or is in doubt with
- * the truth in the records: never two that run, and nothing lost that ran.
+ * Both engines, a fake guest between them, and a wire in memory with virtual time, plain or with
+ * TLS in it, that breaks at a byte: cut, garbage, or frozen. Whatever happens, the guest runs at
+ * one end, or is in doubt with the truth in the records: never two that run, and nothing lost that
+ * ran.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -15,6 +16,7 @@
 #include <cmocka.h>
 
 #include "migrate/source.h"
+#include "migrate/stream_tls.h"
 #include "migrate/target.h"
 #include "tests/sim/fake_guest.h"
 
@@ -22,6 +24,7 @@
 #define WIRE_ROOM 262144u
 #define EPOCH 5u
 #define DENSE 72u /* RUNNING, or HANDOFF and a half before it */
+#define DENSE_TLS 120u
 
 enum fault { FAULT_NONE, FAULT_CUT, FAULT_GARBAGE, FAULT_FREEZE, FAULTS };
 
@@ -45,6 +48,8 @@ struct wire {
 
 struct end {
     struct stream stream;
+    struct stream_tls tls;
+    const struct stream *top; /* one of the two */
     struct wire *wire;
     unsigned number; /* writes to its lane, reads from the other */
 };
@@ -225,9 +230,24 @@ static void *target_main(void *arg)
                                      .ram_bytes = PAGES * (uint64_t)GUEST_PAGE,
                                      .ops = &target_ops,
                                      .ctx = w};
-    target_run(&w->ends[1].stream, &o, &report, &err);
+    target_run(w->ends[1].top, &o, &report, &err);
     leave(&w->ends[1]);
     return NULL;
+}
+
+static bool with_tls;
+
+static void make_end(struct end *e, struct wire *wire, unsigned number)
+{
+    static const uint8_t key[STREAM_TLS_KEY_BYTES] = {1, 2, 3};
+    struct err err;
+    *e = (struct end){.wire = wire, .number = number};
+    e->stream = (struct stream){.ops = &stream_ops, .ctx = e};
+    e->top = with_tls ? &e->tls.stream : &e->stream;
+    if (with_tls)
+        assert_int_equal(stream_tls_init(&e->tls, &e->stream,
+                                         number ? STREAM_TLS_ANSWERS : STREAM_TLS_ASKS, key, &err),
+                         0);
 }
 
 static void make(struct world *w, uint64_t seed, enum fault fault, unsigned lane, uint64_t at)
@@ -242,8 +262,7 @@ static void make(struct world *w, uint64_t seed, enum fault fault, unsigned lane
     for (unsigned i = 0; i < 2; i++) {
         w->wire.lanes[i].data = malloc(WIRE_ROOM);
         assert_non_null(w->wire.lanes[i].data);
-        w->ends[i] = (struct end){.wire = &w->wire, .number = i};
-        w->ends[i].stream = (struct stream){.ops = &stream_ops, .ctx = &w->ends[i]};
+        make_end(&w->ends[i], &w->wire, i);
     }
     fake_guest_init(&w->guest, PAGES, seed);
     for (unsigned i = 0; i < 40; i++)
@@ -256,6 +275,8 @@ static void make(struct world *w, uint64_t seed, enum fault fault, unsigned lane
 
 static void unmake(struct world *w)
 {
+    stream_tls_fini(&w->ends[0].tls);
+    stream_tls_fini(&w->ends[1].tls);
     fake_guest_fini(&w->guest);
     free(w->ram);
     free(w->wire.lanes[0].data);
@@ -287,7 +308,7 @@ static void run(struct world *w)
     const struct source_options o = {
         .epoch = EPOCH, .on_stall = CONVERGE_FORCE, .ops = &source_ops, .ctx = w};
     assert_int_equal(pthread_create(&thread, NULL, target_main, w), 0);
-    source_run(&w->guest.guest, &w->ends[0].stream, &o, &w->report, &w->err);
+    source_run(&w->guest.guest, w->ends[0].top, &o, &w->report, &w->err);
     leave(&w->ends[0]);
     pthread_join(thread, NULL);
 }
@@ -324,12 +345,13 @@ static void break_at(uint64_t seed, enum fault fault, unsigned lane, uint64_t at
  * some of them. */
 static void every_fault_leaves_one(void **state)
 {
+    uint64_t last = with_tls ? DENSE_TLS : DENSE;
     for (uint64_t seed = 1; seed <= (getenv("FERRY_LONG") ? 20 : 1); seed++) {
         uint64_t bytes[2];
         measure(seed, bytes);
         for (unsigned fault = FAULT_CUT; fault < FAULTS; fault++)
             for (unsigned lane = 0; lane < 2; lane++) {
-                uint64_t dense = bytes[lane] > DENSE ? bytes[lane] - DENSE : 0;
+                uint64_t dense = bytes[lane] > last ? bytes[lane] - last : 0;
                 for (uint64_t at = 0; at < dense; at += at < 64 ? 17 : step_of())
                     break_at(seed, fault, lane, at);
                 for (uint64_t at = dense; at <= bytes[lane]; at++)
@@ -338,10 +360,18 @@ static void every_fault_leaves_one(void **state)
     }
 }
 
+static void every_fault_over_tls_leaves_one(void **state)
+{
+    with_tls = true;
+    every_fault_leaves_one(state);
+    with_tls = false;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_fault_leaves_one),
+        cmocka_unit_test(every_fault_over_tls_leaves_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
