@@ -8,6 +8,7 @@
 
 #include "guest.h"
 
+#define VIRTIO_NET 1
 #define VIRTIO_RNG 4
 #define VIRTIO_BLK 2
 
@@ -115,6 +116,11 @@ int vq_add(struct vq *q, const struct vq_seg *segs, unsigned count, bool indirec
 void vq_kick(struct vq *q);
 /* One finished request: 1; 0 for none; -1 when the device gave back what it does not have. */
 int vq_take(struct vq *q, unsigned *head, uint32_t *len);
+
+/* Asks for an interrupt at the next finished request; true when there is none to take yet. */
+bool vq_ask(struct vq *q);
+/* No interrupt is wanted for now. */
+void vq_hush(struct vq *q);
 
 /* Sleeps until there is something to take. What is wrong when it took too long, or NULL. */
 const char *vq_wait(struct vq *q, uint64_t timeout_ns);

@@ -122,13 +122,17 @@ int vq_take(struct vq *q, unsigned *head, uint32_t *len)
     return 1;
 }
 
-/* Asks for an interrupt at the next used entry; true when there is none yet. */
-static bool ask(struct vq *q)
+bool vq_ask(struct vq *q)
 {
     q->rings->avail[0] = 0;
     q->rings->avail[2 + q->size] = q->taken;
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     return used_index(q) == q->taken;
+}
+
+void vq_hush(struct vq *q)
+{
+    q->rings->avail[0] = NO_INTERRUPT;
 }
 
 const char *vq_wait(struct vq *q, uint64_t timeout_ns)
@@ -138,7 +142,7 @@ const char *vq_wait(struct vq *q, uint64_t timeout_ns)
     uint64_t end = clock_ns() + timeout_ns;
     const char *wrong = NULL;
 
-    while (ask(q)) {
+    while (vq_ask(q)) {
         uint32_t seen = *irqs;
 
         if (used_index(q) != q->taken)
@@ -155,6 +159,6 @@ const char *vq_wait(struct vq *q, uint64_t timeout_ns)
             break;
         }
     }
-    q->rings->avail[0] = NO_INTERRUPT;
+    vq_hush(q);
     return wrong;
 }
