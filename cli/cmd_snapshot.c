@@ -9,6 +9,7 @@
 #include "cli/commands.h"
 #include "cli/disk.h"
 #include "cli/json.h"
+#include "cli/net.h"
 #include "cli/snapshot.h"
 #include "cli/text.h"
 
@@ -140,6 +141,7 @@ int cmd_restore(const struct args *args, struct err *err)
 {
     CLEAN(client_clean_reply) Ferry__Reply *reply = NULL;
     CLEAN(disk_list_fini) struct disk_list disks = {.count = 0};
+    CLEAN(net_list_fini) struct net_list nets = {.count = 0};
     Ferry__Request request = FERRY__REQUEST__INIT;
     Ferry__RestoreRequest body = FERRY__RESTORE_REQUEST__INIT;
     const struct act act = {.doing = "restoring",
@@ -153,10 +155,13 @@ int cmd_restore(const struct args *args, struct err *err)
     body.verify = args->verify;
     body.freeze_clock = strcmp(args->clock, "freeze") == 0;
     body.force = args->force;
-    if (disk_list_parse(&disks, &args->disks, err) < 0)
+    if (disk_list_parse(&disks, &args->disks, err) < 0 ||
+        net_list_parse(&nets, &args->nets, err) < 0)
         return -err->code;
     body.disks = disks.list;
     body.n_disks = disks.count;
+    body.nets = nets.list;
+    body.n_nets = nets.count;
     request.body_case = FERRY__REQUEST__BODY_RESTORE;
     request.restore = &body;
     int rc = act_ask(&act, args->run, &request, FERRY__REPLY__BODY_RESTORED, &reply, err);

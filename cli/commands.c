@@ -129,6 +129,9 @@ static const struct option restore_options[] = {
     {"disk", "FILE[,ro][,id=ID]", OPTION_FILES, OPTION_LIST(disks), .help =
      "Instead of the machine's own disk, one as large: with id that of this id, else the next. It need not be as the "
      "guest left it. With --count, {} in FILE is the clone's number. May be given several times."},
+    {"net", "tap=DEV|bridge=BRIDGE", OPTION_TEXTS, OPTION_LIST(nets), .help =
+     "Instead of the machine's next network. The card keeps its address. With --count, {} in a name is the clone's "
+     "number. May be given several times."},
     {"force", NULL, OPTION_FLAG, OPTION_BOOL(force), .help =
      "Use the machine's disks even if they were written since it was saved. Its file systems may break."},
     {NULL},

@@ -20,6 +20,7 @@
 #include "daemon/handlers.h"
 #include "daemon/replace.h"
 #include "daemon/restore_disks.h"
+#include "daemon/restore_nets.h"
 #include "daemon/restore_source.h"
 #include "daemon/snapshot_task.h"
 #include "daemon/tenant.h"
@@ -121,7 +122,9 @@ static void end_undone(void *ctx)
     struct err err;
     for (unsigned i = 0; i < r->count; i++) {
         struct clone *clone = &r->clones[i];
-        if (clone->tenant && registry_remove(clone->tenant, &err) < 0)
+        struct tenant *tenant = steal_ptr(&clone->tenant);
+        tenant_unwatch(&clone->watch); /* or the last one would end this */
+        if (tenant && registry_remove(tenant, &err) < 0)
             log_error("%s: %s", clone->name, err.text);
     }
     end(r);
@@ -190,7 +193,7 @@ static void on_moved(struct tenant_watch *watch, bool removed)
     }
 }
 
-/* The definition of a clone, with the disks that it is to have. */
+/* The definition of a clone, with the disks and networks that it is to have. */
 static Ferry__MachineConfig *make_config(struct restore *r, const char *name, unsigned number,
                                          struct err *err)
 {
@@ -200,7 +203,7 @@ static Ferry__MachineConfig *make_config(struct restore *r, const char *name, un
     named.uuid = (ProtobufCBinaryData){0}; /* a machine of its own */
     Ferry__MachineConfig *copy = (Ferry__MachineConfig *)frame_copy(&named.base, err);
     if (copy && (restore_disks(copy, ask, number, &r->saved.other_disks, err) < 0 ||
-                 definition_complete(copy, err) < 0)) {
+                 restore_nets(copy, ask, number, err) < 0 || definition_complete(copy, err) < 0)) {
         frame_free(&copy->base);
         copy = NULL;
     }

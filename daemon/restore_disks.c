@@ -2,23 +2,11 @@
 #include "daemon/restore_disks.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/clone_name.h"
 #include "daemon/disks.h"
-
-#define NUMBER "{}"
-
-static char *numbered(const char *path, unsigned clone)
-{
-    const char *at = clone ? strstr(path, NUMBER) : NULL;
-    char *text = NULL;
-    if (!at)
-        return strdup(path);
-    int len = asprintf(&text, "%.*s%u%s", (int)(at - path), path, clone, at + strlen(NUMBER));
-    return len < 0 ? NULL : text;
-}
 
 /* The disk of the machine that `disk` is for: the one of its id, or the first that nobody named. */
 static int find(const Ferry__MachineConfig *config, const Ferry__DiskConfig *disk, uint32_t taken,
@@ -43,7 +31,7 @@ static int put(Ferry__MachineConfig *config, const Ferry__DiskConfig *disk, unsi
     int at = find(config, disk, *taken, err);
     if (at < 0)
         return at;
-    char *path = numbered(disk->path, clone);
+    char *path = clone_name(disk->path, clone);
     if (!path)
         return err_set(err, ENOMEM, "no memory for a disk's path");
     Ferry__DiskConfig *to = config->disks[at];

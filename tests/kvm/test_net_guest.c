@@ -321,6 +321,49 @@ static void goes_on_from_a_snapshot(void **state)
     host_stop(&h);
 }
 
+/* Two of one guest, each with a tap of its own and the same peer behind it. */
+static void clones_have_their_own(void **state)
+{
+    struct talk talk[2];
+    struct host h;
+    host_start(&h);
+    make_tap("tapx");
+    make_tap("tap1");
+    make_tap("tap2");
+    talk_start(&talk[0], "tapx");
+    host_must(&h, "start a --kernel %%G/net.elf --memory 32M --net tap=tapx --cmdline " PEERS);
+    talk_expect(&talk[0], 50);
+    host_must(&h, "snapshot create a s");
+    host_refuses(&h, "tap 'tapx': it is in use", "restore s --name b");
+    host_refuses(&h, "clones cannot share tap 'tapx'", "restore s --name b --count 2");
+    host_refuses(&h, "clones cannot share tap 'tap1'",
+                 "restore s --name b --count 2 --net tap=tap1");
+    host_refuses(&h, "tap 'none': there is no such interface", "restore s --name b --net tap=none");
+    host_refuses(&h, "tap 'tap3': there is no such interface",
+                 "restore s --name b --count 3 --net tap=tap{}");
+    host_refuses(&h, "more networks are given than the saved machine has, which is 1",
+                 "restore s --name b --net tap=tap1 --net tap=tap2");
+    host_refuses(&h, "network 0 cannot have another mac: the saved guest knows it as ",
+                 "restore s --name b --net tap=tap1,mac=52:54:00:12:34:56");
+    assert_int_equal(host_run(&h, NULL, 0, "show b"), 1);
+    talk_expect(&talk[0], 20); /* which disturbed nobody */
+    talk_stop(&talk[0]);
+    host_must(&h, "restore s --name b --count 2 --net tap=tap{}");
+    host_expect(&h, "tap tap2, ", 1000, "show b-2");
+    talk_start(&talk[0], "tap1");
+    talk_start(&talk[1], "tap2");
+    talk_expect(&talk[0], 50);
+    talk_expect(&talk[1], 50);
+    for (const char *const *name = (const char *const[]){"a", "b-1", "b-2", NULL}; *name; name++)
+        host_expect_healthy(&h, *name);
+    talk_stop(&talk[0]);
+    talk_stop(&talk[1]);
+    host_stop(&h);
+    remove_link("tapx");
+    remove_link("tap1");
+    remove_link("tap2");
+}
+
 /* The cable is pulled under a guest that talks: it hears of it, and lives. */
 static void a_tap_goes_away(void **state)
 {
@@ -382,6 +425,7 @@ int main(void)
         cmocka_unit_test(segments_come),
         cmocka_unit_test(pauses_and_jumbo_frames),
         cmocka_unit_test(goes_on_from_a_snapshot),
+        cmocka_unit_test(clones_have_their_own),
         cmocka_unit_test(a_tap_goes_away),
         cmocka_unit_test(a_flood_is_bounded),
     };
