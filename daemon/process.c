@@ -113,6 +113,12 @@ int process_usage(const struct process *p, struct process_usage *usage)
     return 0;
 }
 
+/* What a mapped page that cannot be had looks like. */
+#define NO_MEMORY                                                                                  \
+    ": memory that it has mapped cannot be read: its snapshot was cut short, or the disk under "   \
+    "it "                                                                                          \
+    "fails"
+
 void process_epitaph(const struct process *p, char *text, size_t size)
 {
     siginfo_t info = {0};
@@ -122,8 +128,8 @@ void process_epitaph(const struct process *p, char *text, size_t size)
     else if (info.si_code == CLD_EXITED)
         snprintf(text, size, "worker exited with status %d", info.si_status);
     else if (sigabbrev_np(info.si_status))
-        snprintf(text, size, "worker killed by signal %d (SIG%s)", info.si_status,
-                 sigabbrev_np(info.si_status));
+        snprintf(text, size, "worker killed by signal %d (SIG%s)%s", info.si_status,
+                 sigabbrev_np(info.si_status), info.si_status == SIGBUS ? NO_MEMORY : "");
     else
         snprintf(text, size, "worker killed by signal %d", info.si_status);
 }

@@ -21,7 +21,7 @@ struct tenant_run {
     bool killing; /* by request; `why` says whose */
     bool broken;  /* given up; `why` says what for */
     char why[ERR_TEXT_MAX];
-    char epitaph[128];
+    char epitaph[192];
     struct err start_failed; /* the worker's answer to start */
     bool paused;             /* how the start is to end */
     bool arriving;           /* adopted while its guest was on its way here */

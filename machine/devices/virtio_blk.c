@@ -465,10 +465,11 @@ static int virtio_blk_post_load(void *object, struct err *err)
                        "virtio-blk: the saved guest knows its disk '%s' as %s, and it is %s", b->id,
                        b->readonly ? "read-only" : "writable", readonly ? "read-only" : "writable");
     if (!b->may_be_other && b->generation != disk_generation(&b->disk))
-        return err_set(err, EBADMSG,
-                       "virtio-blk: disk '%s' was written after this guest was saved; give the disk of "
-                       "that moment with --disk, or --force to use it as it is",
-                       b->id);
+        return err_set(
+            err, EBADMSG,
+            "virtio-blk: disk '%s' was written after this guest was saved; give the disk of "
+            "that moment with --disk, or --force to use it as it is",
+            b->id);
     b->generation = disk_generation(&b->disk);
     return virtio_post_load(&b->virtio, err);
 }

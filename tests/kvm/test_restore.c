@@ -169,6 +169,25 @@ static void damage_ends_the_guest(void **state)
     host_stop(&h);
 }
 
+/* A raw image is mapped: what it lost while guests run on it ends those, and only those. */
+static void a_mapped_file_is_cut_short(void **state)
+{
+    char path[300];
+    struct host h;
+    host_start(&h);
+    host_must(&h, START_DIRTY);
+    host_expect_healthy(&h, "a");
+    host_must(&h, "snapshot create a s");
+    host_must(&h, "restore s --name b");
+    snprintf(path, sizeof(path), "%s/root/snapshots/s/memory", h.dir);
+    assert_int_equal(truncate(path, 1 << 20), 0);
+    host_expect_state(&h, "b", "crashed", 20000);
+    host_expect(&h, "its snapshot was cut short", 1000, "show b");
+    host_refuses(&h, "'memory' has 1048576 bytes, not", "restore s --name c");
+    host_expect_healthy(&h, "a");
+    host_stop(&h);
+}
+
 /* A thread cannot be ended alone: with it goes the worker, and that is told. */
 static void death_of_the_filler(void **state)
 {
@@ -391,11 +410,11 @@ static void origin_is_told(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(chains_start_directly),    cmocka_unit_test(a_chain_of_64),
-        cmocka_unit_test(saved_while_it_is_filled), cmocka_unit_test(damage_ends_the_guest),
-        cmocka_unit_test(death_of_the_filler),      cmocka_unit_test(without_userfaultfd),
-        cmocka_unit_test(without_its_kernel),       cmocka_unit_test(refusals_leave_nothing),
-        cmocka_unit_test(origin_is_told),
+        cmocka_unit_test(chains_start_directly),      cmocka_unit_test(a_chain_of_64),
+        cmocka_unit_test(saved_while_it_is_filled),   cmocka_unit_test(damage_ends_the_guest),
+        cmocka_unit_test(a_mapped_file_is_cut_short), cmocka_unit_test(death_of_the_filler),
+        cmocka_unit_test(without_userfaultfd),        cmocka_unit_test(without_its_kernel),
+        cmocka_unit_test(refusals_leave_nothing),     cmocka_unit_test(origin_is_told),
     };
     rig_need_kvm();
     return cmocka_run_group_tests(tests, NULL, NULL);

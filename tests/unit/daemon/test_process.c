@@ -37,7 +37,7 @@ static void expect_epitaph(pid_t pid, const char *expect)
 {
     struct process p;
     struct err err;
-    char text[128];
+    char text[256];
     assert_int_equal(process_open(&p, pid, NULL, &err), 0);
     struct pollfd ends = {.fd = p.pidfd, .events = POLLIN};
     assert_int_equal(poll(&ends, 1, 20000), 1);
@@ -54,6 +54,9 @@ static void test_epitaphs(void **state)
     expect_epitaph(child_that(0, 0), "worker exited with status 0");
     expect_epitaph(child_that(0, 7), "worker exited with status 7");
     expect_epitaph(child_that(SIGKILL, 0), "worker killed by signal 9 (SIGKILL)");
+    expect_epitaph(child_that(SIGBUS, 0),
+                   "worker killed by signal 7 (SIGBUS): memory that it has mapped cannot be read: "
+                   "its snapshot was cut short, or the disk under it fails");
     expect_epitaph(child_that(SIGTERM, 0), "worker killed by signal 15 (SIGTERM)");
 }
 
