@@ -9,6 +9,8 @@
 #include "base/log.h"
 #include "daemon/definition.h"
 
+#define IN_DOUBT "; in doubt: "
+
 static bool take_uuid(const Ferry__MachineConfig *config, struct uuid *uuid)
 {
     if (config->uuid.len != sizeof(uuid->bytes))
@@ -74,10 +76,10 @@ static void begin_doubt(struct tenant *t, const struct ownership *o)
     t->in_doubt = true;
     if (!tenant_in(t, STATES_LIVE))
         return; /* its ending says it already */
-    snprintf(
-        text, sizeof(text),
-        "%.180s; in doubt: it was handed off to %.220s, which has not said whether it runs there",
-        tenant_ending_text(t), o->peer);
+    snprintf(text, sizeof(text),
+             "%.180s" IN_DOUBT "it was handed off to %.220s, which has not said whether it runs "
+             "there",
+             tenant_ending_text(t), o->peer);
     tenant_end(t, t->ending ? t->ending->kind : FERRY__END_KIND__END_WORKER_DIED, text);
 }
 
@@ -159,6 +161,19 @@ static int write_record(struct tenant *t, const struct uuid *uuid, bool keep, st
     return rc;
 }
 
+/* That it was in doubt is history. */
+static void take_back(struct tenant *t)
+{
+    char text[ERR_TEXT_MAX];
+    snprintf(text, sizeof(text), "%s", tenant_ending_text(t));
+    char *doubt = strstr(text, IN_DOUBT);
+    if (!doubt)
+        return;
+    *doubt = '\0';
+    tenant_end(t, t->ending->kind, text);
+    tenant_store(t);
+}
+
 int tenant_owner_resolve(struct tenant *t, bool keep, struct err *err)
 {
     struct uuid uuid;
@@ -170,6 +185,8 @@ int tenant_owner_resolve(struct tenant *t, bool keep, struct err *err)
     t->in_doubt = false;
     log_info("%s: no longer in doubt: %s", t->name,
              keep ? "it may be started here" : "it lives at its peer");
+    if (keep)
+        take_back(t);
     return keep ? 0 : registry_remove(t, err);
 }
 

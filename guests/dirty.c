@@ -6,8 +6,6 @@
  */
 #include "dirty.h"
 
-#define NAP_NS 1000000
-
 const char guest_name[] = "dirty";
 struct life dirty_life;
 uint64_t dirty_seed;
@@ -29,7 +27,7 @@ static void print_line(uint64_t now, uint64_t gap_ns, uint64_t print_ns)
 }
 
 /* Whatever is due. With the option sleep, sleeps when there was nothing to do. */
-static void step(uint64_t now, bool sleep)
+static void step(uint64_t now, uint64_t nap_ns)
 {
     bool write = pace_due(work_pace(), now), check = pace_due(sweep_pace(), now);
 
@@ -37,19 +35,19 @@ static void step(uint64_t now, bool sleep)
         work_step();
     if (check)
         sweep_step();
-    if (sleep && !write && !check)
-        clock_sleep_until(now + NAP_NS);
+    if (nap_ns && !write && !check)
+        clock_sleep_until(now + nap_ns);
 }
 
 /* Steps until it is time for a line; returns the longest time between two steps. */
-static uint64_t work_until_line(uint64_t *now, bool sleep)
+static uint64_t work_until_line(uint64_t *now, uint64_t nap_ns)
 {
     uint64_t gap = 0;
 
     do {
         uint64_t last = *now;
 
-        step(last, sleep);
+        step(last, nap_ns);
         *now = clock_ns();
         if (*now < last)
             life_error(&dirty_life, "the clock went back: from %lu to %lu ns", last, *now);
@@ -62,12 +60,12 @@ static uint64_t work_until_line(uint64_t *now, bool sleep)
 static void run(void)
 {
     uint64_t now = clock_ns(), print_ns = 0;
-    bool sleep = cmdline_has("sleep");
+    uint64_t nap_ns = cmdline_number("sleep", cmdline_has("sleep")) * 1000000;
 
     pace_begin(work_pace(), now);
     pace_begin(sweep_pace(), now);
     for (;;) {
-        uint64_t gap_ns = work_until_line(&now, sleep), printed;
+        uint64_t gap_ns = work_until_line(&now, nap_ns), printed;
 
         if (life_inject(&dirty_life)) {
             work_break();

@@ -52,7 +52,7 @@ int pair_end(struct pair *p)
 
 void pair_expect_at(struct pair *p, unsigned i)
 {
-    host_expect(&p->h[i], "running", LONG_MS, "show web");
+    host_expect_state(&p->h[i], "web", "running", LONG_MS);
     host_expect(&p->h[!i], "there is no VM", LONG_MS, "show web");
     expect_more(&p->h[i], "web", p->verdicts);
 }

@@ -35,6 +35,15 @@ static void restart_ferryd(struct host *h)
     host_start_ferryd(h);
 }
 
+/* It stands still, and has a console all the same. */
+static void expect_still(struct pair *p)
+{
+    unsigned verdicts = count_verdicts(&p->h[0], "web");
+    if (p->wire->kind == WIRE_RUNNING)
+        expect_more(&p->h[1], "web", count_verdicts(&p->h[1], "web"));
+    assert_int_equal(count_verdicts(&p->h[0], "web"), verdicts);
+}
+
 /* The guest is in doubt at the first host, and nobody can be asked. */
 static void begin_doubt(struct pair *p, struct proxy wire)
 {
@@ -44,7 +53,8 @@ static void begin_doubt(struct pair *p, struct proxy wire)
     assert_int_equal(host_run(&p->h[0], out, sizeof(out), "migrate web %s", p->wire->address), 1);
     if (!strstr(out, "'web' is in doubt"))
         fail_msg("it is not in doubt: %s", out);
-    host_expect(&p->h[0], "in doubt", LONG_MS, "show web");
+    host_expect_state(&p->h[0], "web", "in-doubt", LONG_MS);
+    expect_still(p);
 }
 
 /* Whatever would let it run here. */
@@ -67,11 +77,11 @@ static void dead_in_doubt(void **state)
     host_refuses(&p.h[0], "is in doubt", "start web");
     host_refuses(&p.h[0], "is in doubt", "rm web");
     kill_worker(&p.h[0]);
-    host_expect(&p.h[0], "crashed", LONG_MS, "show web");
+    host_expect_state(&p.h[0], "web", "crashed", LONG_MS);
     expect_refusals(&p.h[0]);
     restart_ferryd(&p.h[0]);
     expect_refusals(&p.h[0]);
-    host_expect(&p.h[1], "running", LONG_MS, "show web");
+    host_expect_state(&p.h[1], "web", "running", LONG_MS);
     proxy_release(p.wire); /* the peer can be asked, and says that it has it */
     pair_expect_at(&p, 1);
     pair_stop(&p);
@@ -86,7 +96,7 @@ static void dies_without_ferryd(void **state)
     host_kill_ferryd(&p.h[0]);
     assert_int_equal(kill(worker, SIGKILL), 0);
     host_start_ferryd(&p.h[0]);
-    host_expect(&p.h[0], "crashed", LONG_MS, "show web");
+    host_expect_state(&p.h[0], "web", "crashed", LONG_MS);
     expect_refusals(&p.h[0]);
     proxy_release(p.wire);
     pair_expect_at(&p, 1);
@@ -120,7 +130,7 @@ static void dead_and_never_ran(void **state)
     struct pair p;
     begin_doubt(&p, never_ran);
     kill_worker(&p.h[0]);
-    host_expect(&p.h[0], "crashed", LONG_MS, "show web");
+    host_expect_state(&p.h[0], "web", "crashed", LONG_MS);
     expect_refusals(&p.h[0]);
     proxy_release(p.wire);
     start_soon(&p.h[0]);
@@ -134,7 +144,7 @@ static void dead_is_kept(void **state)
     struct pair p;
     begin_doubt(&p, never_ran);
     kill_worker(&p.h[0]);
-    host_expect(&p.h[0], "crashed", LONG_MS, "show web");
+    host_expect_state(&p.h[0], "web", "crashed", LONG_MS);
     host_must(&p.h[0], "migration resolve web --keep");
     host_refuses(&p.h[0], "'web' is not in doubt", "migration resolve web --discard");
     host_must(&p.h[0], "start web");
@@ -151,7 +161,7 @@ static void resolved_by_hand(void **state)
     struct pair p;
     begin_doubt(&p, *keep ? never_ran : ran);
     restart_ferryd(&p.h[0]); /* it finds a worker in doubt */
-    host_expect(&p.h[0], "in doubt", LONG_MS, "show web");
+    host_expect_state(&p.h[0], "web", "in-doubt", LONG_MS);
     host_must(&p.h[0], "migration resolve web %s", *keep ? "--keep" : "--discard");
     pair_expect_at(&p, !*keep);
     pair_stop(&p);
@@ -183,7 +193,7 @@ static void removed_at_its_peer(void **state)
     host_must(&p.h[1], "rm web");
     proxy_release(p.wire);
     expect_log(&p.h[1], "a guest that was handed off cannot be told of");
-    host_expect(&p.h[0], "in doubt", 1000, "show web");
+    host_expect_state(&p.h[0], "web", "in-doubt", 1000);
     host_must(&p.h[0], "migration resolve web --discard");
     host_expect(&p.h[0], "there is no VM", LONG_MS, "show web");
     pair_stop(&p);
@@ -210,7 +220,7 @@ static void dies_with_the_guest(void **state)
         host_start_ferryd(&p.h[1]);
     else
         assert_int_equal(kill(p.h[1].ferryd, SIGCONT), 0);
-    host_expect(&p.h[1], "crashed", LONG_MS, "show web");
+    host_expect_state(&p.h[1], "web", "crashed", LONG_MS);
     host_expect(&p.h[0], "there is no VM", LONG_MS, "show web");
     host_must(&p.h[1], "start web");
     expect_healthy(&p.h[1], "web");
@@ -243,6 +253,7 @@ static void one_migration_at_a_time(void **state)
     struct pair p;
     pair_start(&p, (struct proxy){.kind = WIRE_RUNNING, .fault = PROXY_HOLD});
     pair_begin(&p);
+    expect_still(&p);
     restart_ferryd(&p.h[0]);
     assert_int_not_equal(pair_end(&p), 0);
     char again[128];
