@@ -9,6 +9,7 @@
 #include "base/cleanup.h"
 #include "base/units.h"
 #include "daemon/definition.h"
+#include "daemon/nets.h"
 #include "daemon/spawn.h"
 #include "machine/cpu_profile.h"
 #include "machine/mem.h"
@@ -63,6 +64,17 @@ static void check_files(const Ferry__MachineConfig *c, struct reasons *r)
     CLEAN(clean_fd) int initrd = spawn_open_image(c->initrd, "initrd", &err);
     if (initrd < 0)
         AGAINST(r, "%.400s: a reset of the guest needs it there", err.text);
+}
+
+/* A tap made for a bridge is gone again at once. */
+static void check_nets(const Ferry__MachineConfig *c, struct reasons *r)
+{
+    struct err err = {0};
+    struct nets nets;
+    if (nets_open(&nets, c, &err) < 0)
+        reasons_add(r, &err);
+    else
+        nets_fini(&nets);
 }
 
 static uint64_t memory_available(void)
@@ -161,4 +173,5 @@ void preflight(struct daemon *d, Ferry__PeerOffer *offer, struct reasons *r)
     check_cpu(d, offer, r);
     check_memory(c, r);
     check_files(c, r);
+    check_nets(c, r);
 }

@@ -62,6 +62,8 @@ void host_start_ferryd(struct host *h)
         argv[n++] = "--tls";
         argv[n++] = h->tls;
     }
+    if (h->insecure)
+        argv[n++] = "--insecure";
     h->ferryd = fork();
     assert_true(h->ferryd >= 0);
     if (h->ferryd == 0) {
@@ -164,7 +166,7 @@ static void learn_address(struct host *h)
 
 static void start_listening(struct host *h)
 {
-    snprintf(h->address, sizeof(h->address), "127.0.0.1:0");
+    snprintf(h->address, sizeof(h->address), "%s:0", h->insecure ? "0.0.0.0" : "127.0.0.1");
     host_start_ferryd(h);
     learn_address(h);
 }
@@ -172,6 +174,14 @@ static void start_listening(struct host *h)
 void host_start_listening(struct host *h)
 {
     prepare(h);
+    start_listening(h);
+}
+
+void host_start_beyond(struct host *h, void (*before)(void))
+{
+    prepare(h);
+    h->insecure = true;
+    h->before_ferryd = before;
     start_listening(h);
 }
 

@@ -12,6 +12,7 @@ struct host {
     char address[64]; /* where it listens for other hosts; empty when it does not */
     char tls[80];     /* what it is for other hosts; empty: it speaks without TLS */
     pid_t ferryd;
+    bool insecure;               /* listens beyond loopback without TLS */
     void (*before_ferryd)(void); /* called in its process; NULL for nothing */
 };
 
@@ -23,6 +24,9 @@ void host_start_listening(struct host *h);
 
 /* The same over TLS; `write` puts what it needs into a directory of the host's. */
 void host_start_listening_tls(struct host *h, void (*write)(void *ctx, const char *dir), void *ctx);
+
+/* The same on every address, after `before` in ferryd's process, which may put it elsewhere. */
+void host_start_beyond(struct host *h, void (*before)(void));
 
 /* The daemon alone, for tests that kill it: its guests and roots stay. */
 void host_start_ferryd(struct host *h);
