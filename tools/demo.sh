@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# ./dev demo: a daemon of its own in a temporary place, one guest, its life from start to stop, and
-# three clones of it. Each time is that of one vmctl command as a user feels it, the start of vmctl
+# ./dev demo: two daemons of its own in a temporary place; a guest, its life from start to stop, and
+# three clones of it; another that moves from one daemon to the other while it writes. Each time is that of one vmctl command as a user feels it, the start of vmctl
 # included.
 #
 # This process only watches: the steps are a job of their own, so that whatever happens to them, or
@@ -11,7 +11,7 @@ cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
 . tools/deps.sh
 
 bin=$PWD/build/bin
-tmp= daemon= story=
+tmp= daemon= other= story=
 
 # The workers outlive their daemon on purpose, so they are found by what they were started with.
 cleanup() {
@@ -23,11 +23,11 @@ cleanup() {
         wait "$story" 2>/dev/null || true
     fi
     [ $status -eq 0 ] || [ $status -gt 128 ] || tail -n 5 "$tmp/ferryd.log" >&2 || true
-    if [ -n "$daemon" ]; then
-        "$bin/vmctl" kill demo >/dev/null 2>&1 </dev/null || true
-        kill "$daemon" 2>/dev/null || true
-        wait "$daemon" 2>/dev/null || true
-    fi
+    [ -z "$daemon" ] || "$bin/vmctl" kill demo >/dev/null 2>&1 </dev/null || true
+    for proc in $daemon $other; do
+        kill "$proc" 2>/dev/null || true
+        wait "$proc" 2>/dev/null || true
+    done
     for proc in $(started_in "$bin" "$tmp"); do
         kill -9 "$proc" 2>/dev/null || true
     done
@@ -70,11 +70,12 @@ row() {
     printf '  %-34s %7d.%d ms\n' "$1" $(($2 / 1000)) $(($2 / 100 % 10))
 }
 
+# wait_for_daemon PID RUN
 wait_for_daemon() {
     local tries
     for ((tries = 0; tries < 200; tries++)); do
-        ! "$bin/vmctl" version >/dev/null 2>&1 </dev/null || return 0
-        kill -0 "$daemon" 2>/dev/null || break
+        ! "$bin/vmctl" --run "$2" version >/dev/null 2>&1 </dev/null || return 0
+        kill -0 "$1" 2>/dev/null || break
         sleep 0.05
     done
     die "ferryd did not start"
@@ -93,8 +94,34 @@ clones() {
     done
 }
 
+# The guest checks each page that it has written; its console goes along.
+moves() {
+    local address console heard=0
+    address=$(sed -n 's/.*listens for other hosts on //p' "$tmp/other.log")
+    run start_us start busy --kernel build/guests/dirty.elf --memory 256M \
+        --cmdline "rate=1000 fillmem=128M"
+    exec {console}< <("$bin/vmctl" console busy </dev/null)
+    until [[ ${line:-} == *errors=0* ]]; do
+        hear 10 || die "the guest is silent"
+        heard=$((heard + 1))
+    done
+    printf '  | %s\n' "$line"
+    exec {console}<&-
+    run migrate_us migrate busy "$address"
+    ! "$bin/vmctl" show busy >/dev/null 2>&1 </dev/null || die "the guest is still here"
+    say "  on the other host, with its console, it goes on:"
+    exec {console}< <("$bin/vmctl" --run "$FERRY_RUN.other" console busy </dev/null)
+    for (( ; heard > 0; heard--)); do # what it said here is there, too
+        hear 10 || die "the guest's console has not come along"
+    done
+    show 3
+    [[ $line == *errors=0* ]] || die "the guest found an error: $line"
+    exec {console}<&-
+    "$bin/vmctl" --run "$FERRY_RUN.other" kill busy </dev/null || die "vmctl kill busy failed"
+}
+
 tell_story() {
-    local start_us pause_us resume_us snapshot_us restore_us stop_us first_us begin stood line
+    local migrate_us start_us pause_us resume_us snapshot_us restore_us stop_us first_us begin stood line
     local console count=0
     begin=$(now)
     run start_us start demo --kernel build/guests/hello.elf --memory 64M
@@ -126,14 +153,18 @@ tell_story() {
         printf '  | %s\n' "$line"
     done
 
+    local demo_us=$start_us
+    moves
+
     say
-    row "start" "$start_us"
+    row "start" "$demo_us"
     row "start to the guest's first line" "$first_us"
     row "pause" "$pause_us"
     row "resume" "$resume_us"
     row "snapshot of the running guest" "$snapshot_us"
     row "restore of 3 clones" "$restore_us"
     row "stop, by the ACPI power button" "$stop_us"
+    row "migration of a guest that writes" "$migrate_us"
 }
 
 why=$(kvm_missing)
@@ -146,11 +177,15 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 tmp=$(mktemp -d /tmp/ferry-demo.XXXXXX)
 export FERRY_RUN=$tmp/run
-mkdir "$FERRY_RUN"
+mkdir "$FERRY_RUN" "$FERRY_RUN.other"
 set -m # each job has a process group: a Ctrl-C comes only here
 "$bin/ferryd" --root "$tmp/root" --run "$FERRY_RUN" >"$tmp/ferryd.log" 2>&1 </dev/null &
 daemon=$!
-wait_for_daemon
+"$bin/ferryd" --root "$tmp/other" --run "$FERRY_RUN.other" --listen 127.0.0.1:0 \
+    >"$tmp/other.log" 2>&1 </dev/null &
+other=$!
+wait_for_daemon $daemon "$FERRY_RUN"
+wait_for_daemon $other "$FERRY_RUN.other"
 tell_story </dev/null &
 story=$!
 wait "$story"
