@@ -16,6 +16,14 @@ static Ferry__OnStall on_stall(const char *word)
                                       : FERRY__ON_STALL__STALL_THROTTLE;
 }
 
+static Ferry__Compress compress(const char *word)
+{
+    if (strcmp(word, "zstd") == 0)
+        return FERRY__COMPRESS__COMPRESS_ZSTD;
+    return strcmp(word, "off") == 0 ? FERRY__COMPRESS__COMPRESS_OFF
+                                    : FERRY__COMPRESS__COMPRESS_AUTO;
+}
+
 /* A check that finds something is refused, once all of it is printed. */
 static int print(const struct args *args, const Ferry__MigrationReport *r, struct err *err)
 {
@@ -42,6 +50,7 @@ int cmd_migrate(const struct args *args, struct err *err)
     body.timeout_ms = args->timeout_ms;
     body.bandwidth = args->bandwidth;
     body.on_stall = on_stall(args->on_stall);
+    body.compress = compress(args->compress);
     body.check = args->check;
     body.detach = detach;
     request.body_case = FERRY__REQUEST__BODY_MIGRATE;

@@ -144,6 +144,9 @@ static const struct option migrate_options[] = {
      "How long all of it may take. Without it as long as it gets on."},
     {"bandwidth", "RATE", OPTION_SIZE, OPTION_U64(bandwidth), 1ull << 16, 1ull << 50, .help =
      "Send no more than this a second, as 100M. Without it as fast as it goes."},
+    {"compress", "auto|zstd|off", OPTION_CHOICE, OPTION_STRING(compress), .fallback = "auto", .help =
+     "Pack memory on its way with zstd: when the connection is slower than that, which is measured all the time, "
+     "always, or never."},
     {"on-stall", "throttle|cancel|force", OPTION_CHOICE, OPTION_STRING(on_stall), .fallback = "throttle", .help =
      "When the guest writes faster than it can be sent: slow it down step by step, give up, or stop it "
      "for as long as it takes."},

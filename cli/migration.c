@@ -110,6 +110,7 @@ int migration_print(FILE *out, const Ferry__MigrationReport *r, struct err *err)
     add_number(&t, "pages", r->pages);
     add_number(&t, "zero_pages", r->zero_pages);
     add_number(&t, "last_pages", r->last_pages);
+    add_number(&t, "packed_pages", r->packed_pages);
     add_number(&t, "sent_bytes", r->bytes);
     add_number(&t, "state_bytes", r->state_bytes);
     if (r->downtime && r->downtime->total_ns) {
@@ -169,6 +170,7 @@ int migration_json(FILE *out, const Ferry__MigrationReport *r, struct err *err)
     json_u64(&j, "pages", r->pages);
     json_u64(&j, "zero_pages", r->zero_pages);
     json_u64(&j, "last_pages", r->last_pages);
+    json_u64(&j, "packed_pages", r->packed_pages);
     json_u64(&j, "sent_bytes", r->bytes);
     json_u64(&j, "state_bytes", r->state_bytes);
     if (r->downtime)

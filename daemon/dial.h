@@ -10,9 +10,10 @@
 #include "base/err.h"
 #include "daemon/peer_address.h"
 #include "migrate/tls_session.h"
+#include "migrate/wire.h"
 #include "proto/migrate.pb-c.h"
 
-#define PEER_PROTOCOL 1u
+#define PEER_PROTOCOL WIRE_VERSION
 #define PEER_BODY_MAX 65536u
 #define DIAL_MS 4000
 

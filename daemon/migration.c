@@ -206,6 +206,7 @@ static int send_guest(struct migration *m, int socket, struct tls_key *key, stru
     ask.timeout_ns = m->ask->timeout_ms * 1000000u;
     ask.bandwidth = m->ask->bandwidth;
     ask.on_stall = m->ask->on_stall;
+    ask.compress = m->ask->compress;
     ask.peer = m->peer_name;
     ask.tls_key = (ProtobufCBinaryData){.data = key->bytes, .len = key->len};
     request.body_case = FERRY__WORKER_REQUEST__BODY_MIGRATE;

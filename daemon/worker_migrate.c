@@ -162,6 +162,7 @@ static void send_report(struct migrate_job *m, const struct err *why)
     report.pages = r->pages;
     report.zero_pages = r->zero_pages;
     report.last_pages = r->last_pages;
+    report.packed_pages = r->packed_pages;
     report.bytes = r->bytes_sent;
     report.state_bytes = r->state_bytes;
     report.downtime = &downtime;
@@ -205,15 +206,23 @@ static int run(struct migrate_job *m, struct err *err)
         [FERRY__ON_STALL__STALL_CANCEL] = CONVERGE_CANCEL,
         [FERRY__ON_STALL__STALL_FORCE] = CONVERGE_FORCE,
     };
+    static const enum packing_mode modes[] = {
+        [FERRY__COMPRESS__COMPRESS_AUTO] = PACKING_AUTO,
+        [FERRY__COMPRESS__COMPRESS_ZSTD] = PACKING_ALWAYS,
+        [FERRY__COMPRESS__COMPRESS_OFF] = PACKING_NEVER,
+    };
     const Ferry__WorkerMigrate *ask = m->ask;
     if ((size_t)ask->on_stall >= sizeof(stalls) / sizeof(stalls[0]))
         return err_set(err, EINVAL, "on_stall has the unknown value %d", (int)ask->on_stall);
+    if ((size_t)ask->compress >= sizeof(modes) / sizeof(modes[0]))
+        return err_set(err, EINVAL, "compress has the unknown value %d", (int)ask->compress);
     const struct source_options options = {
         .epoch = ask->epoch,
         .downtime_ns = ask->downtime_ns,
         .timeout_ns = ask->timeout_ns,
         .bytes_per_s = ask->bandwidth,
         .on_stall = stalls[ask->on_stall],
+        .packing = modes[ask->compress],
         .ops = &source_ops,
         .ctx = m,
     };

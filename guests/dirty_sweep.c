@@ -1,13 +1,14 @@
 /*
  * The rest of memory: filled once, then read slowly all the time.
  *   fill=random|zero   written at the start
+ *   fill=half          the same, the second half of each page with one word: packs to a half
  *   fill=keep          never written: each page must stay as it was when it was first seen
  */
 #include "dirty.h"
 
 #define GOLDEN 0x9e3779b97f4a7c15ul
 
-enum fill { FILL_KEEP, FILL_ZERO, FILL_RANDOM };
+enum fill { FILL_KEEP, FILL_ZERO, FILL_RANDOM, FILL_HALF };
 
 static struct {
     struct area area;
@@ -29,6 +30,8 @@ static uint64_t sweep_sum(const uint64_t *p)
 
 static uint64_t sweep_word(uint64_t page, unsigned i)
 {
+    if (sweep.fill == FILL_HALF && i > WORDS / 2)
+        i = WORDS / 2;
     return sweep.fill == FILL_ZERO ? 0 : random_mix(~dirty_seed + page * WORDS + i);
 }
 
@@ -96,7 +99,9 @@ void sweep_begin(void)
         return;
     word[0] = 0;
     cmdline_word("fill", word, sizeof(word));
-    sweep.fill = text_same(word, "zero") ? FILL_ZERO : FILL_RANDOM;
+    sweep.fill = text_same(word, "zero")   ? FILL_ZERO
+                 : text_same(word, "half") ? FILL_HALF
+                                           : FILL_RANDOM;
     if (text_same(word, "keep")) {
         uint64_t most = bytes < mem_total() ? bytes : mem_total();
 

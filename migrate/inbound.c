@@ -2,10 +2,13 @@
 #include "migrate/inbound.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/crc32c.h"
 #include "vmstate/pages.h"
+
+#define FRAME_BYTES ((size_t)WIRE_PAGES_MAX * WIRE_PAGE)
 
 int inbound_init(struct inbound *in, struct channel *channel, uint8_t *ram, uint64_t ram_bytes,
                  struct err *err)
@@ -14,12 +17,17 @@ int inbound_init(struct inbound *in, struct channel *channel, uint8_t *ram, uint
     in->ram = ram;
     in->ram_bytes = ram_bytes;
     in->nsuspects = in->pages = 0;
+    in->unpacker.context = NULL;
+    in->packed = in->unpacked = NULL;
     return bitmap_init(&in->suspects, ram_bytes / WIRE_PAGE, err);
 }
 
 void inbound_fini(struct inbound *in)
 {
     bitmap_fini(&in->suspects);
+    unpacker_fini(&in->unpacker);
+    free(in->packed);
+    free(in->unpacked);
 }
 
 static void judge(struct inbound *in, uint64_t page, bool fits)
@@ -58,6 +66,48 @@ int inbound_pages(struct inbound *in, const struct wire_head *h, struct err *err
         iov[i] =
             (struct iovec){in->ram + in->runs[i].offset, in->runs[i].pages * (size_t)WIRE_PAGE};
     int rc = channel_read_data(in->channel, iov, (unsigned)runs, err);
+    if (rc == 0)
+        judge_pages(in, (unsigned)runs);
+    return rc;
+}
+
+static int make_room(struct inbound *in, struct err *err)
+{
+    if (in->unpacked)
+        return 0;
+    in->packed = malloc(FRAME_BYTES);
+    in->unpacked = malloc(FRAME_BYTES);
+    return in->packed && in->unpacked ? unpacker_init(&in->unpacker, err)
+                                      : err_set(err, ENOMEM, "no memory to unpack with");
+}
+
+/* Into a room of its own first: unpacking reads what it has written, and guest memory is for
+ * others, too. The frame says nothing that its head has not been checked for. */
+static int unpack(struct inbound *in, const struct wire_head *h, unsigned nruns, struct err *err)
+{
+    size_t bytes = 0, at = 0;
+    for (unsigned i = 0; i < nruns; i++)
+        bytes += in->runs[i].pages * (size_t)WIRE_PAGE;
+    int rc =
+        unpacker_unpack(&in->unpacker, in->packed, (size_t)h->data_bytes, in->unpacked, bytes, err);
+    for (unsigned i = 0; rc == 0 && i < nruns; i++) {
+        size_t step = in->runs[i].pages * (size_t)WIRE_PAGE;
+        memcpy(in->ram + in->runs[i].offset, in->unpacked + at, step);
+        at += step;
+    }
+    return rc;
+}
+
+int inbound_packed(struct inbound *in, const struct wire_head *h, struct err *err)
+{
+    int runs = wire_runs_get(h, in->channel->meta, in->ram_bytes, in->runs, in->crcs, err);
+    int rc = runs < 0 ? runs : make_room(in, err);
+    if (rc < 0)
+        return rc;
+    struct iovec iov = {in->packed, (size_t)h->data_bytes};
+    rc = channel_read_data(in->channel, &iov, 1, err);
+    if (rc == 0)
+        rc = unpack(in, h, (unsigned)runs, err);
     if (rc == 0)
         judge_pages(in, (unsigned)runs);
     return rc;

@@ -9,6 +9,7 @@
 
 #include "base/bitmap.h"
 #include "migrate/channel.h"
+#include "vmstate/pack.h"
 
 struct inbound {
     struct channel *channel; /* borrowed */
@@ -16,6 +17,8 @@ struct inbound {
     uint64_t ram_bytes;
     struct bitmap suspects;
     uint64_t nsuspects, pages;
+    struct unpacker unpacker;   /* these three from the first packed frame on */
+    uint8_t *packed, *unpacked; /* owned: a frame each */
     struct wire_run runs[WIRE_RUNS_MAX];
     struct wire_range ranges[WIRE_RANGES_MAX];
     uint32_t crcs[WIRE_PAGES_MAX];
@@ -25,8 +28,9 @@ int inbound_init(struct inbound *in, struct channel *channel, uint8_t *ram, uint
                  struct err *err);
 void inbound_fini(struct inbound *in);
 
-/* Frames PAGES and ZERO whose meta part has been received. */
+/* Frames PAGES, PACKED and ZERO whose meta part has been received. */
 int inbound_pages(struct inbound *in, const struct wire_head *h, struct err *err);
+int inbound_packed(struct inbound *in, const struct wire_head *h, struct err *err);
 int inbound_zero(struct inbound *in, const struct wire_head *h, struct err *err);
 
 /* -EBADMSG while there is a suspect. */

@@ -10,7 +10,7 @@
 #define SECOND_NS 1000000000.0
 
 void outbound_init(struct outbound *o, struct channel *channel, const struct guest *guest,
-                   uint64_t bytes_per_s)
+                   uint64_t bytes_per_s, enum packing_mode mode)
 {
     o->channel = channel;
     o->ram = guest->ram;
@@ -18,7 +18,15 @@ void outbound_init(struct outbound *o, struct channel *channel, const struct gue
     o->limit_from_ns = channel_now_ns(channel);
     o->limit_bytes = 0;
     o->nruns = o->npages = o->nzeroes = 0;
-    o->pages = o->frames = 0;
+    o->pages = o->frames = o->packed_pages = o->saved_bytes = 0;
+    o->crew = NULL;
+    packing_init(&o->packing, mode, crew_threads(), bytes_per_s, o->limit_from_ns);
+}
+
+void outbound_fini(struct outbound *o)
+{
+    crew_free(o->crew);
+    o->crew = NULL;
 }
 
 /* Waits until what was sent is no more than the limit allows by now; what the peer says meanwhile
@@ -45,25 +53,82 @@ static int keep_limit(struct outbound *o, size_t bytes, struct err *err)
     return rc == -EAGAIN ? 0 : rc;
 }
 
-static int flush_pages(struct outbound *o, struct err *err)
+static int send_frame(struct outbound *o, struct wire_head *h, const struct iovec *data,
+                      unsigned count, unsigned pages, struct err *err)
 {
-    unsigned page = 0;
-    if (o->npages == 0)
-        return 0;
+    uint64_t began = channel_now_ns(o->channel);
+    int rc = channel_send(o->channel, h, o->meta, data, count, err);
+    uint64_t now = channel_now_ns(o->channel);
+    o->pages += pages;
+    o->frames++;
+    packing_note_sent(&o->packing, (uint64_t)pages * WIRE_PAGE, h->data_bytes, now - began, now);
+    return rc < 0 ? rc : keep_limit(o, h->data_bytes, err);
+}
+
+/* As it lies in guest memory. */
+static int send_plainly(struct outbound *o, struct err *err)
+{
+    unsigned page = 0, pages = o->npages;
     for (unsigned i = 0; i < o->nruns; i++) {
         const uint8_t *at = o->data[i].iov_base;
         for (uint32_t n = 0; n < o->runs[i].pages; n++, at += WIRE_PAGE)
             o->crcs[page++] = crc32c(0, at, WIRE_PAGE);
     }
     struct wire_head h = {.kind = WIRE_PAGES, .value = o->nruns};
-    h.meta_bytes = (uint32_t)wire_runs_put(o->runs, o->nruns, o->crcs, o->npages, o->meta);
-    h.data_bytes = (uint64_t)o->npages * WIRE_PAGE;
-    int rc = channel_send(o->channel, &h, o->meta, o->data, o->nruns, err);
-    size_t sent = o->npages;
-    o->pages += sent;
-    o->frames++;
+    h.meta_bytes = (uint32_t)wire_runs_put(o->runs, o->nruns, o->crcs, pages, o->meta);
+    h.data_bytes = (uint64_t)pages * WIRE_PAGE;
+    int rc = send_frame(o, &h, o->data, o->nruns, pages, err);
     o->nruns = o->npages = 0;
-    return rc < 0 ? rc : keep_limit(o, sent * WIRE_PAGE, err);
+    return rc;
+}
+
+/* What the crew has done: packed, or as it was when that is not less. */
+static int send_done(struct outbound *o, const struct crew_slot *s, struct err *err)
+{
+    size_t raw = s->npages * (size_t)WIRE_PAGE;
+    struct wire_head h = {.kind = s->packed_bytes ? WIRE_PACKED : WIRE_PAGES, .value = s->nruns};
+    struct iovec data = {s->packed_bytes ? s->packed : s->pages,
+                         s->packed_bytes ? s->packed_bytes : raw};
+    h.meta_bytes = (uint32_t)wire_runs_put(s->runs, s->nruns, s->crcs, s->npages, o->meta);
+    h.data_bytes = data.iov_len;
+    packing_note_packed(&o->packing, raw, data.iov_len, s->took_ns);
+    o->saved_bytes += raw - data.iov_len;
+    o->packed_pages += s->packed_bytes ? s->npages : 0;
+    return send_frame(o, &h, &data, 1, s->npages, err);
+}
+
+/* Of what was handed in: all of it, or what is done. */
+static int collect(struct outbound *o, bool all, struct err *err)
+{
+    const struct crew_slot *s;
+    int rc = 0;
+    while (rc == 0 && o->crew && (s = crew_take(o->crew, all || !crew_has_room(o->crew))))
+        rc = send_done(o, s, err);
+    return rc;
+}
+
+/* Without a crew pages go as they are. */
+static bool is_packed(struct outbound *o)
+{
+    struct err ignored;
+    if (!packing_next(&o->packing))
+        return false;
+    if (!o->crew)
+        o->crew = crew_new(o->packing.threads, &ignored);
+    return o->crew;
+}
+
+static int flush_pages(struct outbound *o, struct err *err)
+{
+    if (o->npages == 0)
+        return 0;
+    if (!is_packed(o)) {
+        int rc = send_plainly(o, err);
+        return rc < 0 ? rc : collect(o, false, err);
+    }
+    crew_give(o->crew, o->runs, o->data, o->nruns, o->npages);
+    o->nruns = o->npages = 0;
+    return collect(o, false, err);
 }
 
 static int flush_zeroes(struct outbound *o, struct err *err)
@@ -78,6 +143,8 @@ static int flush_zeroes(struct outbound *o, struct err *err)
 int outbound_flush(struct outbound *o, struct err *err)
 {
     int rc = flush_pages(o, err);
+    if (rc == 0)
+        rc = collect(o, true, err);
     return rc < 0 ? rc : flush_zeroes(o, err);
 }
 

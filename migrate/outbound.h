@@ -1,6 +1,6 @@
 /*
  * The pages of a guest on their way out: a page_sink that gathers them into frames and writes these
- * straight from guest memory.
+ * straight from guest memory; or has them packed first, where that is faster (packing.h, crew.h).
  *
  * A page may be written by the guest between the look for its checksum and the sending. The target
  * then holds a page that does not fit its checksum, and waits for it to come again: the dirty log
@@ -9,6 +9,8 @@
 #pragma once
 
 #include "migrate/channel.h"
+#include "migrate/crew.h"
+#include "migrate/packing.h"
 #include "vmstate/guest.h"
 
 struct outbound {
@@ -25,11 +27,16 @@ struct outbound {
     unsigned nzeroes;
     uint8_t meta[WIRE_META_MAX];
 
-    uint64_t pages, frames;
+    struct packing packing;
+    struct crew *crew; /* owned; NULL until something is packed */
+
+    uint64_t pages, frames, packed_pages;
+    uint64_t saved_bytes; /* by packing */
 };
 
 void outbound_init(struct outbound *o, struct channel *channel, const struct guest *guest,
-                   uint64_t bytes_per_s);
+                   uint64_t bytes_per_s, enum packing_mode mode);
+void outbound_fini(struct outbound *o);
 
 int outbound_pages(struct outbound *o, uint64_t offset, const uint8_t *data, size_t bytes,
                    struct err *err);

@@ -82,10 +82,16 @@ static uint64_t rate(const struct source *s)
     return s->rate_ns > 0 ? (uint64_t)(s->rate_bytes * 1e9 / s->rate_ns) : 0;
 }
 
+/* Of frames as if nothing of them had been packed: what is left of memory is counted so, too. */
+static uint64_t moved(const struct source *s)
+{
+    return s->channel.bytes_out + s->out.saved_bytes;
+}
+
 static void begin_round(struct source *s)
 {
     s->round_from_ns = channel_now_ns(&s->channel);
-    s->round_from_bytes = s->channel.bytes_out;
+    s->round_from_bytes = moved(s);
 }
 
 /* Up to the ACK, so that what lies in the socket's buffer is not taken for sent; but the round trip
@@ -95,7 +101,7 @@ static void measure_round(struct source *s, uint64_t asked_ns)
     uint64_t now = channel_now_ns(&s->channel);
     if (!s->trip_ns || now - asked_ns < s->trip_ns)
         s->trip_ns = now - asked_ns;
-    s->rate_bytes = s->rate_bytes / 2 + (double)(s->channel.bytes_out - s->round_from_bytes);
+    s->rate_bytes = s->rate_bytes / 2 + (double)(moved(s) - s->round_from_bytes);
     s->rate_ns = s->rate_ns / 2 + (double)(now - s->round_from_ns - s->trip_ns);
     begin_round(s);
 }
@@ -211,6 +217,7 @@ static int on_decide(void *ctx, const struct capture_progress *now, struct err *
     switch (converge_decide(&s->converge, &round)) {
     case CONVERGE_SWITCH:
     case CONVERGE_SWITCH_NOW:
+        s->out.packing.settled = true;
         return CAPTURE_SWITCH;
     case CONVERGE_SLOW_DOWN:
         rc = slow_down(s, err);
@@ -358,6 +365,7 @@ static void fill_report(struct source *s, const struct capture_result *r)
     report->zero_pages = r->zero_pages + r->untouched_pages;
     report->last_pages = r->last_pages;
     report->state_bytes = r->state_bytes;
+    report->packed_pages = s->out.packed_pages;
     report->bytes_sent = s->channel.bytes_out;
     report->bytes_per_s = rate(s);
     report->total_ns = channel_now_ns(&s->channel) - s->began_ns;
@@ -413,7 +421,7 @@ int source_run(const struct guest *guest, const struct stream *stream,
     s->sink = (struct page_sink){
         .ops = &sink_ops, .ctx = s, .wants_zero_scan = true, .starts_zero = true};
     channel_init(&s->channel, stream, options->ops->is_cancelled, options->ctx);
-    outbound_init(&s->out, &s->channel, guest, options->bytes_per_s);
+    outbound_init(&s->out, &s->channel, guest, options->bytes_per_s, options->packing);
     converge_init(&s->converge, options->downtime_ns ? options->downtime_ns : SOURCE_DOWNTIME_NS,
                   options->on_stall);
     s->began_ns = channel_now_ns(&s->channel);
@@ -421,6 +429,7 @@ int source_run(const struct guest *guest, const struct stream *stream,
     if (rc == 0)
         rc = capture(s, err);
     rc = finish(s, rc, err);
+    outbound_fini(&s->out);
     free(s);
     return rc;
 }

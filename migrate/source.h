@@ -16,6 +16,7 @@
 #include <stdbool.h>
 
 #include "migrate/converge.h"
+#include "migrate/packing.h"
 #include "migrate/stream.h"
 #include "vmstate/capture.h"
 
@@ -52,6 +53,7 @@ struct source_options {
     uint64_t timeout_ns;  /* for all of it; 0: none */
     uint64_t bytes_per_s; /* at most; 0: no limit */
     enum converge_on_stall on_stall;
+    enum packing_mode packing;
     uint64_t fixed_ns; /* stop, state and load as known from before; 0: a guess */
     const struct source_ops *ops;
     void *ctx;
@@ -72,7 +74,7 @@ struct source_report {
     enum source_end end;
     unsigned rounds, throttle;
     enum capture_reason reason;
-    uint64_t pages, zero_pages, last_pages, state_bytes;
+    uint64_t pages, zero_pages, last_pages, packed_pages, state_bytes;
     uint64_t bytes_sent, total_ns, bytes_per_s;
     struct source_downtime downtime;
 };

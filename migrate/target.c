@@ -61,6 +61,11 @@ static int on_pages(struct target *t, const struct wire_head *h, struct err *err
     return inbound_pages(&t->in, h, err);
 }
 
+static int on_packed(struct target *t, const struct wire_head *h, struct err *err)
+{
+    return inbound_packed(&t->in, h, err);
+}
+
 static int on_zero(struct target *t, const struct wire_head *h, struct err *err)
 {
     return inbound_zero(&t->in, h, err);
@@ -166,6 +171,7 @@ static const struct {
     [WIRE_START] = {IN(GREETING), on_start},
     [WIRE_EXPECT] = {IN(ROUNDS), on_expect},
     [WIRE_PAGES] = {IN(ROUNDS), on_pages},
+    [WIRE_PACKED] = {IN(ROUNDS), on_packed},
     [WIRE_ZERO] = {IN(ROUNDS), on_zero},
     [WIRE_CARGO] = {IN(ROUNDS) | IN(STATE), on_cargo},
     [WIRE_ROUND_END] = {IN(ROUNDS), on_round_end},

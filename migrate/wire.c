@@ -30,6 +30,7 @@ static const struct {
     [WIRE_ACK]       = {"ACK",       0,  0, false},
     [WIRE_READY]     = {"READY",     0,  MESSAGE_MAX, false},
     [WIRE_RUNNING]   = {"RUNNING",   0,  MESSAGE_MAX, false},
+    [WIRE_PACKED]    = {"PACKED",    12, PAGES_META_MAX, true},
 };
 // clang-format on
 
@@ -136,17 +137,20 @@ int wire_runs_get(const struct wire_head *h, const uint8_t *meta, uint64_t ram_b
 {
     uint64_t count = h->value, pages = 0;
     if (count == 0 || count > WIRE_RUNS_MAX || count * 8 > h->meta_bytes)
-        return err_set(err, EBADMSG, "a frame PAGES has %llu runs", (unsigned long long)count);
+        return err_set(err, EBADMSG, "a frame %s has %llu runs", wire_kind_name(h->kind),
+                       (unsigned long long)count);
     for (size_t i = 0; i < count; i++) {
         int rc = get_run(meta + i * 8, ram_bytes, &runs[i], err);
         if (rc < 0)
             return rc;
         pages += runs[i].pages;
     }
-    if (pages > WIRE_PAGES_MAX || h->meta_bytes != count * 8 + pages * 4 ||
-        h->data_bytes != pages * WIRE_PAGE)
-        return err_set(err, EBADMSG, "a frame PAGES has %llu pages in %llu bytes",
-                       (unsigned long long)pages, (unsigned long long)h->data_bytes);
+    bool fits = h->kind == WIRE_PACKED ? h->data_bytes && h->data_bytes < pages * WIRE_PAGE
+                                       : h->data_bytes == pages * WIRE_PAGE;
+    if (pages > WIRE_PAGES_MAX || h->meta_bytes != count * 8 + pages * 4 || !fits)
+        return err_set(err, EBADMSG, "a frame %s has %llu pages in %llu bytes",
+                       wire_kind_name(h->kind), (unsigned long long)pages,
+                       (unsigned long long)h->data_bytes);
     for (size_t i = 0; i < pages; i++)
         crcs[i] = (uint32_t)le_get(meta + count * 8 + i * 4, 4);
     return (int)count;

@@ -7,9 +7,9 @@
  *     4   u32 bytes of the meta part, which follows
  *     8   u64 bytes of page data, which follow that
  *
- * The meta part has numbers, tables or a message of migrate.proto; only PAGES has page data. Each
- * kind has bounds for both, and an engine takes a kind only in the states that wire_kinds names.
- * docs/migration-protocol.md describes all of them.
+ * The meta part has numbers, tables or a message of migrate.proto; only PAGES and PACKED have page
+ * data. Each kind has bounds for both, and an engine takes a kind only in the states that
+ * wire_kinds names. docs/migration-protocol.md describes all of them.
  */
 #pragma once
 
@@ -19,7 +19,7 @@
 
 #include "base/err.h"
 
-#define WIRE_VERSION 1u
+#define WIRE_VERSION 2u
 #define WIRE_MAGIC 0x4d46u
 #define WIRE_HEAD_BYTES 32u
 #define WIRE_PAGE 4096u
@@ -47,6 +47,7 @@ enum wire_kind {
     WIRE_ACK,       /* value: number of the round */
     WIRE_READY,     /* MigrateReady; value: epoch */
     WIRE_RUNNING,   /* MigrateRunning; value: epoch */
+    WIRE_PACKED,    /* pages, their contents as one zstd frame that is less than they are */
     WIRE_KINDS
 };
 
@@ -77,8 +78,9 @@ int wire_ranges_get(const uint8_t *meta, size_t bytes, uint64_t ram_bytes,
                     struct wire_range ranges[WIRE_RANGES_MAX], struct err *err);
 
 /*
- * The meta part of PAGES: for each run u64 = offset | pages - 1 (pages of a run: 1..256, the offset
- * is a multiple of 4096), then for each page u32 crc32c. head->value is the number of runs.
+ * The meta part of PAGES and PACKED: for each run u64 = offset | pages - 1 (pages of a run: 1..256,
+ * the offset is a multiple of 4096), then for each page u32 crc32c. head->value is the number of
+ * runs.
  */
 struct wire_run {
     uint64_t offset;

@@ -119,6 +119,25 @@ static void what_goes_along(void **state)
     stop_two(h);
 }
 
+/* Packed in every case, and the guest finds nothing wrong with what came out. */
+static void packed_ones_arrive(void **state)
+{
+    struct host h[2];
+    start_two(h);
+    host_must(&h[0], "start web --kernel %%G/dirty.elf --memory 48M --cmdline rate=1000");
+    expect_healthy(&h[0], "web");
+    for (unsigned i = 0; i < 2; i++) {
+        unsigned verdicts = count_verdicts(&h[i], "web");
+        host_must(&h[i], "migrate web %s --compress zstd", h[!i].address);
+        host_expect(&h[i], "packed_pages", 1000, "migration show web");
+        expect_more(&h[!i], "web", verdicts);
+    }
+    host_must(&h[0], "migrate web %s --compress off", h[1].address);
+    host_expect(&h[0], "\"packed_pages\":0", 1000, "migration show web --json");
+    expect_healthy(&h[1], "web");
+    stop_two(h);
+}
+
 static void refusals_change_nothing(void **state)
 {
     static char out[OUT_MAX];
@@ -206,6 +225,7 @@ int main(void)
         {"timer", ping_pong, NULL, NULL, &guests[5]},
         cmocka_unit_test(paused_stays_paused),
         cmocka_unit_test(what_goes_along),
+        cmocka_unit_test(packed_ones_arrive),
         cmocka_unit_test(refusals_change_nothing),
         cmocka_unit_test(cancelled_runs_on),
         cmocka_unit_test(other_hosts_only_when_told),

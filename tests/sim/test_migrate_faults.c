@@ -236,6 +236,7 @@ static void *target_main(void *arg)
 }
 
 static bool with_tls;
+static enum packing_mode packing = PACKING_NEVER;
 
 static void make_end(struct end *e, struct wire *wire, unsigned number)
 {
@@ -305,8 +306,11 @@ static void check(const struct world *w, const char *what, uint64_t at)
 static void run(struct world *w)
 {
     pthread_t thread;
-    const struct source_options o = {
-        .epoch = EPOCH, .on_stall = CONVERGE_FORCE, .ops = &source_ops, .ctx = w};
+    const struct source_options o = {.epoch = EPOCH,
+                                     .on_stall = CONVERGE_FORCE,
+                                     .packing = packing,
+                                     .ops = &source_ops,
+                                     .ctx = w};
     assert_int_equal(pthread_create(&thread, NULL, target_main, w), 0);
     source_run(&w->guest.guest, w->ends[0].top, &o, &w->report, &w->err);
     leave(&w->ends[0]);
@@ -367,11 +371,24 @@ static void every_fault_over_tls_leaves_one(void **state)
     with_tls = false;
 }
 
+static void every_fault_of_packed_ones_leaves_one(void **state)
+{
+    struct world w;
+    packing = PACKING_ALWAYS;
+    make(&w, 1, FAULT_NONE, 0, 0);
+    run(&w);
+    assert_true(w.report.packed_pages > 0);
+    unmake(&w);
+    every_fault_leaves_one(state);
+    packing = PACKING_NEVER;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_fault_leaves_one),
         cmocka_unit_test(every_fault_over_tls_leaves_one),
+        cmocka_unit_test(every_fault_of_packed_ones_leaves_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -60,6 +60,8 @@ static void bounds_of_each_kind(void **state)
         {.kind = WIRE_ZERO, .meta_bytes = 16, .data_bytes = 1},
         {.kind = WIRE_PAGES, .meta_bytes = 12, .data_bytes = UINT64_MAX},
         {.kind = WIRE_PAGES, .meta_bytes = 12, .data_bytes = WIRE_PAGES_MAX * 4096ull + 1},
+        {.kind = WIRE_PACKED, .meta_bytes = 12, .data_bytes = WIRE_PAGES_MAX * 4096ull + 1},
+        {.kind = WIRE_PACKED, .meta_bytes = 11, .data_bytes = 10},
     };
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         uint8_t bytes[WIRE_HEAD_BYTES];
@@ -97,7 +99,7 @@ static void ranges_lie_in_ram(void **state)
 struct runs_case {
     uint64_t word[2], count, data;
     uint32_t meta;
-    bool good;
+    bool good, packed;
 };
 
 static void runs_agree_with_their_frame(void **state)
@@ -116,11 +118,18 @@ static void runs_agree_with_their_frame(void **state)
         {{(RAM - 4096) | 1}, 1, 8192, 16, false},         /* over its end */
         {{~4095ull}, 1, 4096, 12, false},                 /* far behind it */
         {{0xff, 0x200000ff}, 2, 1ull << 21, 2064, false}, /* more than a frame holds */
+        {{0x1001}, 1, 8191, 16, true, true},
+        {{0x1001}, 1, 1, 16, true, true},
+        {{0x1001}, 1, 0, 16, false, true},    /* packed to nothing */
+        {{0x1001}, 1, 8192, 16, false, true}, /* no less than the pages */
+        {{0x1001}, 1, 100, 12, false, true},  /* a checksum is missing */
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         const struct runs_case *c = &cases[i];
-        const struct wire_head h = {
-            .kind = WIRE_PAGES, .value = c->count, .data_bytes = c->data, .meta_bytes = c->meta};
+        const struct wire_head h = {.kind = c->packed ? WIRE_PACKED : WIRE_PAGES,
+                                    .value = c->count,
+                                    .data_bytes = c->data,
+                                    .meta_bytes = c->meta};
         struct wire_run runs[WIRE_RUNS_MAX];
         uint32_t crcs[WIRE_PAGES_MAX];
         static uint8_t meta[4096];
