@@ -35,19 +35,26 @@ def guest(name):
 
 
 class Ferry:
-    """A ferryd on roots of its own; `where` is the directory that they are made in."""
+    """A ferryd on roots of its own; `where` is the directory that they are made in, `options` are
+    more of its own, `inside` is a command that it is run by, as nsenter."""
 
-    def __init__(self, where=None):
+    def __init__(self, where=None, options=(), inside=()):
         self.dir = tempfile.mkdtemp(prefix="fb-", dir=where)
         self.root = os.path.join(self.dir, "root")
         self.run = os.path.join(self.dir, "run")
         self.log = open(os.path.join(self.dir, "log"), "wb")
-        self.daemon = subprocess.Popen([program("ferryd"), "--root", self.root, "--run", self.run],
+        self.daemon = subprocess.Popen([*inside, program("ferryd"), "--root", self.root, "--run",
+                                        self.run, *options],
                                        stdout=self.log, stderr=self.log,
                                        start_new_session=True)  # who ends us must not end it first
         while subprocess.run(self.argv("version"), capture_output=True, check=False).returncode:
             if self.daemon.poll() is not None:
                 sys.exit("ferryd does not start")
+
+    def address(self):
+        """Where it listens for other hosts."""
+        with open(self.log.name, encoding="utf-8") as log:
+            return re.search(r"listens for other hosts on (\S+)", log.read())[1]
 
     def argv(self, *args):
         return [program("vmctl"), "--run", self.run, *args]

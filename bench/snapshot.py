@@ -14,7 +14,6 @@ import mmap
 import os
 import re
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -24,6 +23,7 @@ import time
 
 sys.dont_write_bytecode = True
 from common import QEMU, Ferry, end, judge, need_kvm, qemu_start, row, spread  # noqa: E402
+from qmp import Qmp  # noqa: E402
 
 LINE = re.compile(rb"gap_us=(\d+) print_us=(\d+)")
 RATE = "rate=1000 pages=4096 sweep=0 fillmem=all"
@@ -80,43 +80,6 @@ def usual(lines):
 
 def pause_ms(lines, without):
     return max(max(line[1] - without[0], line[2] - without[1]) for line in lines) / 1000
-
-
-class Qmp:
-    """As much of QEMU's machine protocol as a migration takes."""
-
-    def __init__(self, path):
-        self.socket = socket.socket(socket.AF_UNIX)
-        while True:
-            try:
-                self.socket.connect(path)
-                break
-            except OSError:
-                time.sleep(0.01)
-        self.file = self.socket.makefile("rw")
-        self.file.readline()
-        self.ask("qmp_capabilities")
-
-    def ask(self, command, **arguments):
-        self.file.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
-        self.file.flush()
-        while True:
-            answer = json.loads(self.file.readline())
-            if "error" in answer:
-                raise RuntimeError(f"QEMU: {answer['error']['desc']}")
-            if "return" in answer:
-                return answer["return"]
-
-    def wait_status(self, *wanted):
-        while True:
-            status = self.ask("query-status")["status"]
-            if status in wanted:
-                return status
-            time.sleep(0.0005)
-
-    def close(self):
-        self.file.close()
-        self.socket.close()
 
 
 def save_qemu(qmp, path):
