@@ -8,6 +8,7 @@
  *     3               saves, builds anew, loads, goes on
  *     4 at2 byte      the same with one byte of the state changed
  *     5 reg           reads a register
+ *     6, 7            what the device's own target makes of it, if it does
  */
 #pragma once
 
@@ -20,6 +21,7 @@
 #include "machine/counters.h"
 #include "machine/device.h"
 #include "machine/layout.h"
+#include "machine/timer.h"
 #include "machine/virtio/mmio.h"
 
 #define OPS_MAX 512
@@ -30,13 +32,20 @@
 struct ops {
     struct mem mem;
     struct watch_set watches;
+    struct timer_set timers;
     struct counters counters;
     struct bus mmio;
     const struct device_type *type;
     const void *config;
     void *dev;
     unsigned heavy;
+    void (*more)(struct ops *o, uint8_t op, struct span *in); /* may be NULL */
 };
+
+static inline uint64_t ops_now(void)
+{
+    return 1000000000;
+}
 
 static inline void ops_ignore_line(void *ctx, unsigned gsi, bool level)
 {
@@ -50,6 +59,7 @@ static inline void ops_build(struct ops *o)
                              .irq = {.set = ops_ignore_line},
                              .mem = &o->mem,
                              .watches = &o->watches,
+                             .timers = &o->timers,
                              .counters = &o->counters,
                              .virtio_attach = virtio_mmio_attach,
                              .config = o->config};
@@ -111,6 +121,10 @@ static inline bool ops_step(struct ops *o, struct span *in)
     uint8_t op, arg[5] = {0};
     if (!ops_take(in, &op, 1))
         return false;
+    if ((op == 6 || op == 7) && o->more) {
+        o->more(o, op, in);
+        return true;
+    }
     switch (op % 6) {
     case 0:
         if (ops_take(in, arg, 5))
@@ -140,7 +154,9 @@ static inline void ops_run(struct ops *o, const uint8_t *data, size_t size)
 {
     struct span in = {.at = data, .left = size};
     struct err err;
-    if (!o->mem.base && (mem_init(&o->mem, OPS_RAM, &err) < 0 || watch_set_init(&o->watches, &err)))
+    if (!o->mem.base &&
+        (mem_init(&o->mem, OPS_RAM, &err) < 0 || watch_set_init(&o->watches, &err) ||
+         timer_set_init(&o->timers, ops_now, &err) < 0))
         abort();
     mem_zero(&o->mem, 0, 1 << 20, NULL);
     o->heavy = 0;

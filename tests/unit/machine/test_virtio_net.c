@@ -247,6 +247,67 @@ static void test_broken_rings(void **state)
     assert_int_equal(arrived(b, packet, sizeof(packet)), HEADER + 60);
 }
 
+/* An available index that is further than the queue is long; a table in a table. */
+static void test_jumps_and_nesting(void **state)
+{
+    struct bench *b = *state;
+    struct vrig *r = &b->rig;
+    for (unsigned q = 0; q < 2; q++) {
+        vrig_go(r, ALL, 2);
+        vrig_set16(r, VRIG_AVAIL(q) + 2, VRIG_SIZE + 1);
+        network_sends(b, 0, 0, 60);
+        vrig_notify(r, q);
+        assert_true(vrig_is_broken(r));
+        vrig_go(r, ALL, 2);
+        put_desc(r, q, 0, VRIG_TABLE(q), 16, D_INDIRECT, 0);
+        vrig_desc_at(r, VRIG_TABLE(q), 0, VRIG_TABLE(q), 16, D_INDIRECT, 0);
+        vrig_avail(r, q, 0);
+        network_sends(b, 0, 0, 60);
+        vrig_notify(r, q);
+        assert_true(vrig_is_broken(r));
+        assert_int_equal(vrig_used(r, q), 0);
+    }
+}
+
+/* Where the device is to write, the driver gives what it may only read: nothing is written. */
+static void test_read_only_buffers(void **state)
+{
+    struct bench *b = *state;
+    struct vrig *r = &b->rig;
+    static const uint64_t features[] = {PLAIN, ALL};
+    for (unsigned i = 0; i < 2; i++) {
+        vrig_go(r, features[i], 2);
+        mem_zero(&r->mem, IN(0), 2000, NULL);
+        put_desc(r, RX, 0, IN(0), 2000, 0, 0);
+        vrig_avail(r, RX, 0);
+        network_sends(b, 0, 0, 60);
+        vrig_notify(r, RX);
+        assert_int_equal(vrig_used(r, RX), 0);
+        assert_int_equal(vrig_peek(r, IN(0), 8), 0);
+        assert_int_equal(counted(b, "rx_dropped"), i + 1);
+    }
+}
+
+/* Size and addresses that are written while it runs take no effect. */
+static void test_moved_rings(void **state)
+{
+    struct bench *b = *state;
+    struct vrig *r = &b->rig;
+    vrig_go(r, ALL, 2);
+    for (unsigned q = 0; q < 2; q++) {
+        vrig_put(r, 0x30, q);
+        vrig_put(r, 0x38, 4);
+        vrig_put64(r, 0x80, VRIG_RAM);
+        vrig_put64(r, 0x90, VRIG_RAM);
+        vrig_put64(r, 0xa0, VRIG_RAM);
+    }
+    offer(b, 0, 200);
+    network_sends(b, 0, 0, 60);
+    vrig_notify(r, RX);
+    expect_frame(b, 0, 1, 200, 60);
+    transmit(b, 0, 0, 60);
+}
+
 /* In the middle of a merge: what was taken before is not given back either. */
 static void test_broken_in_a_merge(void **state)
 {
@@ -307,7 +368,8 @@ int main(void)
         T(test_registers),    T(test_frames_leave),      T(test_any_layout),
         T(test_wrong_frames), T(test_no_header),         T(test_frames_come),
         T(test_merged),       T(test_too_large),         T(test_features_of_the_driver),
-        T(test_broken_rings), T(test_broken_in_a_merge), T(test_queue_off),
+        T(test_broken_rings), T(test_jumps_and_nesting), T(test_read_only_buffers),
+        T(test_moved_rings),  T(test_broken_in_a_merge), T(test_queue_off),
         T(test_turns),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
