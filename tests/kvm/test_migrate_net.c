@@ -1,10 +1,6 @@
 /*
- * A guest with a network that moves between two hosts: two ferryd, each in a network namespace of
- * the test's own with a bridge of its own, joined by a veth. The guest checks every frame, and its
+ * A guest with a network that moves between two hosts (wired.h). It checks every frame, and its
  * peer, which is on the first host's bridge, talks on.
- *
- *     peer ── br0 ── a0 ═══ b0 ── br0
- *              └ guest's tap       └ guest's tap
  */
 #include <arpa/inet.h>
 #include <linux/filter.h>
@@ -12,7 +8,6 @@
 #include <net/ethernet.h>
 #include <net/if.h>
 #include <poll.h>
-#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -30,8 +25,8 @@
 #include "tests/kvm/network.h"
 #include "tests/kvm/rig.h"
 #include "tests/kvm/talk.h"
+#include "tests/kvm/wired.h"
 
-#define OTHER "10.77.0.11"
 #define PEERS "ip=" TALK_GUEST "~peer=" TALK_HOST
 #define MAC "52:54:00:77:00:02"
 #define MOVES 4
@@ -40,16 +35,9 @@
 static const uint8_t mac[] = {0x52, 0x54, 0, 0x77, 0, 2};
 
 struct hosts {
-    struct host h[2];
-    char address[2][100]; /* for a migration to it */
-    int rarp, arp;        /* hear what of that goes over the veth */
+    struct wired wired;
+    int rarp, arp; /* hear what of that goes over the veth */
 };
-
-static void leave_namespace(void)
-{
-    if (unshare(CLONE_NEWNET) < 0)
-        _exit(126);
-}
 
 /* Not all that goes over it: a guest does. */
 static int open_wire(uint16_t kind)
@@ -71,19 +59,7 @@ static int open_wire(uint16_t kind)
 
 static void start_two(struct hosts *t)
 {
-    host_start_beyond(&t->h[0], NULL);
-    host_start_beyond(&t->h[1], leave_namespace);
-    network_run("ip link add br0 type bridge && ip addr add " TALK_HOST "/24 dev br0 && "
-                "ip link add a0 type veth peer name b0 netns %d && ip link set a0 master br0 up && "
-                "ip link set br0 up",
-                t->h[1].ferryd);
-    network_run("nsenter -t %d -n sh -c 'ip link set lo up && ip link add br0 type bridge && "
-                "ip addr add " OTHER "/24 dev br0 && ip link set b0 master br0 up && "
-                "ip link set br0 up'",
-                t->h[1].ferryd);
-    for (unsigned i = 0; i < 2; i++)
-        snprintf(t->address[i], sizeof(t->address[i]), "%s%s", i ? OTHER : TALK_HOST,
-                 strrchr(t->h[i].address, ':'));
+    wired_start(&t->wired);
     t->rarp = open_wire(ETHERTYPE_REVARP);
     t->arp = open_wire(ETHERTYPE_ARP);
 }
@@ -92,9 +68,7 @@ static void stop_two(struct hosts *t)
 {
     close(t->rarp);
     close(t->arp);
-    network_run("ip link del a0 && ip link del br0");
-    host_stop(&t->h[0]);
-    host_stop(&t->h[1]); /* and with it the other end of the wire */
+    wired_stop(&t->wired);
 }
 
 static void forget_wire(struct hosts *t)
@@ -124,8 +98,8 @@ static void expect_announced(int wire, unsigned count)
 static void move(struct hosts *t, unsigned to)
 {
     forget_wire(t);
-    host_must(&t->h[!to], "migrate web %s", t->address[to]);
-    host_expect(&t->h[to], "running", 1000, "show web");
+    host_must(&t->wired.h[!to], "migrate web %s", t->wired.address[to]);
+    host_expect(&t->wired.h[to], "running", 1000, "show web");
 }
 
 static void talks_on(void **state)
@@ -134,7 +108,7 @@ static void talks_on(void **state)
     struct talk talk;
     start_two(&t);
     talk_start(&talk, NULL);
-    host_must(&t.h[0],
+    host_must(&t.wired.h[0],
               "start web --kernel %%G/net.elf --memory 32M --net bridge=br0,mac=" MAC
               " --cmdline %s" PEERS,
               (const char *)*state);
@@ -144,12 +118,12 @@ static void talks_on(void **state)
         move(&t, to);
         expect_announced(t.rarp, 5);
         talk_expect(&talk, 50);
-        host_expect_healthy(&t.h[to], "web");
+        host_expect_healthy(&t.wired.h[to], "web");
         network_expect("%s ip -o link show master br0 | grep -q ferry", to ? "!" : "");
-        host_expect(&t.h[to], "virtio-net0.announced", 1000, "stats web");
+        host_expect(&t.wired.h[to], "virtio-net0.announced", 1000, "stats web");
     }
     talk_stop(&talk);
-    host_must(&t.h[0], "kill web");
+    host_must(&t.wired.h[0], "kill web");
     stop_two(&t);
 }
 
@@ -161,26 +135,24 @@ static void a_silent_guest_is_found(void **state)
     struct talk talk;
     start_two(&t);
     network_run("ip tuntap add dev web mode tap && ip link set web master br0 up");
-    network_run("nsenter -t %d -n sh -c 'ip tuntap add dev web mode tap && "
-                "ip link set web master br0 up'",
-                t.h[1].ferryd);
-    host_must(&t.h[0], "start web --kernel %%G/net.elf --memory 32M --net tap=web,mac=" MAC
-                       " --cmdline " PEERS "~rate=1");
+    wired_run_other(&t.wired, "ip tuntap add dev web mode tap && ip link set web master br0 up");
+    host_must(&t.wired.h[0], "start web --kernel %%G/net.elf --memory 32M --net tap=web,mac=" MAC
+                             " --cmdline " PEERS "~rate=1");
     talk_start(&talk, NULL);
     talk_expect(&talk, 1);
     talk_stop(&talk);
     network_run("bridge fdb show br br0 | grep -i " MAC " | grep -q 'dev web '");
-    host_must(&t.h[0], "pause web"); /* and says nothing by itself */
-    host_must(&t.h[0], "migrate web %s", t.address[1]);
+    host_must(&t.wired.h[0], "pause web"); /* and says nothing by itself */
+    host_must(&t.wired.h[0], "migrate web %s", t.wired.address[1]);
     forget_wire(&t);
-    host_must(&t.h[1], "resume web");
+    host_must(&t.wired.h[1], "resume web");
     expect_announced(t.rarp, 5);
     network_expect("bridge fdb show br br0 | grep -i " MAC " | grep -q 'dev a0 '");
     talk_start(&talk, NULL);
     talk_expect(&talk, 3);
-    host_expect_healthy(&t.h[1], "web");
+    host_expect_healthy(&t.wired.h[1], "web");
     talk_stop(&talk);
-    host_must(&t.h[1], "kill web");
+    host_must(&t.wired.h[1], "kill web");
     network_run("ip link del web");
     stop_two(&t);
 }
@@ -191,15 +163,15 @@ static void its_addresses_are_announced(void **state)
     struct hosts t;
     struct talk talk;
     start_two(&t);
-    host_must(&t.h[0], "start web --kernel %%G/net.elf --memory 32M --net bridge=br0,mac=" MAC
-                       " --cmdline " PEERS);
+    host_must(&t.wired.h[0], "start web --kernel %%G/net.elf --memory 32M --net bridge=br0,mac=" MAC
+                             " --cmdline " PEERS);
     talk_start(&talk, NULL);
     talk_expect(&talk, 10);
     move(&t, 1);
     expect_announced(t.arp, 5);
     talk_expect(&talk, 10);
     talk_stop(&talk);
-    host_must(&t.h[1], "kill web");
+    host_must(&t.wired.h[1], "kill web");
     stop_two(&t);
 }
 
@@ -210,19 +182,18 @@ static void a_host_without_its_network_is_refused(void **state)
     char args[200];
     start_two(&t);
     network_run("ip link add br1 type bridge && ip link set br1 up");
-    host_must(&t.h[0], "start web --kernel %%G/net.elf --memory 32M --net bridge=br0 "
-                       "--net bridge=br1 --cmdline " PEERS);
+    host_must(&t.wired.h[0], "start web --kernel %%G/net.elf --memory 32M --net bridge=br0 "
+                             "--net bridge=br1 --cmdline " PEERS);
     talk_start(&talk, NULL);
     talk_expect(&talk, 10);
     for (unsigned i = 0; i < 2; i++) {
-        snprintf(args, sizeof(args), "migrate web %s%s", t.address[1], i ? "" : " --check");
-        host_refuses(&t.h[0], "bridge 'br1': there is no such interface", args);
+        snprintf(args, sizeof(args), "migrate web %s%s", t.wired.address[1], i ? "" : " --check");
+        host_refuses(&t.wired.h[0], "bridge 'br1': there is no such interface", args);
     }
     talk_expect(&talk, 10);
-    network_run("nsenter -t %d -n ip link show br0", t.h[1].ferryd);
-    network_run("! nsenter -t %d -n ip -o link show master br0 | grep -q ferry", t.h[1].ferryd);
+    wired_run_other(&t.wired, "ip link show br0 && ! ip -o link show master br0 | grep ferry");
     talk_stop(&talk);
-    host_must(&t.h[0], "kill web");
+    host_must(&t.wired.h[0], "kill web");
     stop_two(&t);
     network_run("ip link del br1");
 }

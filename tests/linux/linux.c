@@ -104,9 +104,9 @@ void linux_start(struct host *h, const struct linux_kernel *k, const struct linu
         snprintf(begin, sizeof(begin), "--disk %s/%s.ext4", h->dir, o->name);
     }
     host_must(h,
-              "start %s --kernel %s/%s %s --memory 64M --cpus %u --cpu " CPU " --cmdline " CMDLINE
-              "%s%s%s",
-              o->name, k->dir, o->kernel, begin, o->cpus,
+              "start %s --kernel %s/%s %s %s --memory 64M --cpus %u --cpu " CPU
+              " --cmdline " CMDLINE "%s%s%s",
+              o->name, k->dir, o->kernel, begin, o->more ? o->more : "", o->cpus,
               o->from_disk ? "~root=/dev/vda~rw~init=/init" : "", o->cmdline ? "~" : "",
               o->cmdline ? o->cmdline : "");
 }

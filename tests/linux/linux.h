@@ -27,7 +27,8 @@ struct linux_options {
     const char *kernel;  /* vmlinux or bzImage */
     const char *cmdline; /* more words for it, with '~' for a blank; NULL: none */
     unsigned cpus;
-    bool from_disk; /* one of its own, instead of the initial RAM disk */
+    bool from_disk;   /* one of its own, instead of the initial RAM disk */
+    const char *more; /* options of `vmctl start`; NULL: none */
 };
 
 /* Starts our kernel with what it needs to run where a guest's kernel is emulated. */
