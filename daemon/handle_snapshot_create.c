@@ -18,8 +18,17 @@
 #include "daemon/snapshot_reply.h"
 #include "daemon/snapshot_task.h"
 #include "daemon/tenant.h"
+#include "daemon/timeout.h"
 #include "proto/frame.h"
 #include "snapshot/manifest.h"
+
+/* The VM that is to be off before the reply. */
+struct stopping {
+    struct tenant_watch watch; /* first: its callback gets it by that */
+    struct create *create;
+    struct tenant *tenant; /* NULL for none */
+    struct timeout *later;
+};
 
 struct create {
     struct snapshot_task task;
@@ -29,6 +38,7 @@ struct create {
     struct job_client client;   /* its fd is locked (task.lock) while it is connected */
     struct snapshot_done done;
     char note[ERR_TEXT_MAX];
+    struct stopping stopping;
 };
 
 /* the worker's side --------------------------------------------------------------------- [job] */
@@ -198,8 +208,10 @@ static void stop_guest(struct create *c)
     struct tenant *tenant = registry_find(&c->task.daemon->registry, c->vm);
     const Ferry__MachineConfig *saved = c->task.manifest->config;
     if (tenant && manifest_same_uuid(&tenant->config->uuid, &saved->uuid) &&
-        tenant_in(tenant, STATES_LIVE))
+        tenant_in(tenant, STATES_LIVE)) {
         tenant_kill(tenant, "stopped at its snapshot");
+        c->stopping.tenant = tenant_in(tenant, STATES_LIVE) ? tenant : NULL;
+    }
 }
 
 static void on_ended(struct snapshot_task *t)
@@ -214,6 +226,33 @@ static void on_ended(struct snapshot_task *t)
         stop_guest(c);
     snapshot_notice_created(t->daemon, c->vm, t->name, parent ? parent->name : "");
     log_info("%s: snapshot '%s', pause %.1f ms", c->vm, t->name, (double)c->done.pause_ns / 1e6);
+}
+
+static void on_stopped(void *ctx)
+{
+    snapshot_task_finish(ctx);
+}
+
+/* Whoever hears of it would finish within its move, while others are still to be told. */
+static void on_moved(struct tenant_watch *watch, bool removed)
+{
+    struct stopping *s = (struct stopping *)watch;
+    struct snapshot_task *t = &s->create->task;
+    if (!removed && tenant_in(s->tenant, STATES_LIVE))
+        return;
+    tenant_unwatch(watch);
+    timeout_set(&s->later, &t->daemon->loop, 0, on_stopped, t);
+}
+
+/* A guest that was to stop is off when its snapshot is told to be there. */
+static bool waits(struct snapshot_task *t)
+{
+    struct create *c = (struct create *)t;
+    if (!c->stopping.tenant)
+        return false;
+    c->stopping.create = c;
+    tenant_watch(c->stopping.tenant, &c->stopping.watch, on_moved);
+    return true;
 }
 
 static void reply(struct snapshot_task *t)
@@ -232,11 +271,13 @@ static void cancel(struct snapshot_task *t)
 
 static void fini(struct snapshot_task *t)
 {
-    job_client_close(&((struct create *)t)->client);
+    struct create *c = (struct create *)t;
+    timeout_cancel(&c->stopping.later);
+    job_client_close(&c->client);
 }
 
 static const struct snapshot_work work = {
-    .run = run, .ended = on_ended, .reply = reply, .cancel = cancel, .fini = fini};
+    .run = run, .ended = on_ended, .waits = waits, .reply = reply, .cancel = cancel, .fini = fini};
 
 /* A message of its own, because the tenant's may go while the task runs. */
 static int describe(struct snapshot_task *t, const struct tenant *tenant, struct err *err)

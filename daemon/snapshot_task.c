@@ -65,11 +65,8 @@ static void on_news(void *ctx)
     request_send(t->rq, &reply);
 }
 
-static void on_done(void *ctx)
+void snapshot_task_finish(struct snapshot_task *t)
 {
-    struct snapshot_task *t = ctx;
-    if (t->work->ended)
-        t->work->ended(t);
     if (t->rq)
         t->rq->state = NULL; /* it is freed here, not with the request */
     if (t->rq && t->err.code)
@@ -79,6 +76,15 @@ static void on_done(void *ctx)
     else if (t->rq)
         request_done(t->rq, NULL);
     snapshot_task_free(t);
+}
+
+static void on_done(void *ctx)
+{
+    struct snapshot_task *t = ctx;
+    if (t->work->ended)
+        t->work->ended(t);
+    if (!t->work->waits || !t->work->waits(t))
+        snapshot_task_finish(t);
 }
 
 /* [loop] */

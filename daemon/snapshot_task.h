@@ -26,6 +26,8 @@ struct snapshot_work {
     int (*run)(struct snapshot_task *t, struct err *err); /* [job] */
     void (*news)(struct snapshot_task *t);                /* [loop] NULL; after task_tell */
     void (*ended)(struct snapshot_task *t);               /* [loop] NULL; err.code tells how */
+    /* [loop] NULL. True: there is more to wait for, then snapshot_task_finish is called. */
+    bool (*waits)(struct snapshot_task *t);
     /* [loop] NULL: the reply is empty. Ends the request, or takes it over (state, drop). */
     void (*reply)(struct snapshot_task *t);
     void (*cancel)(struct snapshot_task *t); /* [loop] NULL; locked: has `run` end early */
@@ -62,6 +64,9 @@ void snapshot_task_free(struct snapshot_task *t);
 
 /* The request is the task's from here on. On failure the task is freed. */
 int snapshot_task_start(struct snapshot_task *t, struct err *err);
+
+/* The reply, and the end of a task that waited. [loop] */
+void snapshot_task_finish(struct snapshot_task *t);
 
 /* Reads the manifest of `name` and the list, for a reply about it. [job] */
 int snapshot_task_load(struct snapshot_task *t, struct err *err);
