@@ -48,20 +48,30 @@ static int check_cpu(const Ferry__SnapshotManifest *m, const char *kvm, struct e
     return compare(m, &host, err);
 }
 
-/* Memory is not taken before it is touched, so more than what is free may be promised, but not more
- * than there is. */
-static int check_ram(const Ferry__SnapshotManifest *m, struct err *err)
+/* What is mapped takes no memory before it is written, but what is packed is unpacked, all of it.
+ */
+static uint64_t unpacked_bytes(const struct reader *r)
+{
+    uint64_t pages = 0;
+    for (unsigned i = 0; i < r->count; i++)
+        if (r->layers[i].packed)
+            pages += pages_count(&r->layers[i].pages, 0, r->npages, PAGES_DATA);
+    return (pages < r->npages ? pages : r->npages) * PAGES_PAGE_BYTES;
+}
+
+/* More than what is free may be promised, but not more than there is. */
+static int check_ram(const struct reader *r, const char *name, struct err *err)
 {
     struct sysinfo info;
+    uint64_t needs = unpacked_bytes(r);
     if (sysinfo(&info) < 0)
         return err_sys(err, errno, "cannot ask for this host's memory");
     uint64_t have = ((uint64_t)info.totalram + info.totalswap) * info.mem_unit;
-    if (m->ram_bytes <= have)
+    if (needs <= have)
         return 0;
-    return err_set(err, ENOMEM,
-                   "the guest of snapshot '%s' has %llu MiB of memory, this host only %llu MiB",
-                   m->name, (unsigned long long)(m->ram_bytes >> MIB_SHIFT),
-                   (unsigned long long)(have >> MIB_SHIFT));
+    return err_set(
+        err, ENOMEM, "the packed memory of snapshot '%s' has %llu MiB, this host only %llu MiB",
+        name, (unsigned long long)(needs >> MIB_SHIFT), (unsigned long long)(have >> MIB_SHIFT));
 }
 
 /* The worker reads all of this again for itself; here it is found once for all clones, and before
@@ -76,6 +86,8 @@ static int check(struct restore_source *s, struct err *err)
     buf_init(&state, SNAPSHOT_STATE_MAX);
     rc = reader_state(&r, s->layers[s->count - 1], &state, err);
     buf_fini(&state);
+    if (rc == 0)
+        rc = check_ram(&r, r.layers[s->count - 1].manifest->name, err);
     s->manifest = steal_ptr(&r.layers[s->count - 1].manifest);
     reader_close(&r);
     return rc;
@@ -92,8 +104,6 @@ int restore_source_open(struct restore_source *s, const struct catalogue *c, con
     rc = check(s, err);
     if (rc == 0)
         rc = check_cpu(s->manifest, kvm, err);
-    if (rc == 0)
-        rc = check_ram(s->manifest, err);
     if (rc < 0)
         restore_source_close(s);
     return rc;

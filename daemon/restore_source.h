@@ -18,8 +18,8 @@ struct restore_source {
     unsigned count;
 };
 
-/* Refuses by name what this host's CPU lacks, and RAM that it does not have. `kvm` is the path of
- * /dev/kvm. On failure nothing is left. */
+/* Refuses by name what this host's CPU lacks, and more packed memory than it has RAM. `kvm` is the
+ * path of /dev/kvm. On failure nothing is left. */
 int restore_source_open(struct restore_source *s, const struct catalogue *c, const char *name,
                         const char *kvm, struct err *err);
 void restore_source_close(struct restore_source *s);

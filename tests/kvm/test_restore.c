@@ -169,6 +169,19 @@ static void damage_ends_the_guest(void **state)
     host_stop(&h);
 }
 
+/* A guest that is larger than the host, but has used little. */
+static void larger_than_the_host(void **state)
+{
+    struct host h;
+    host_start(&h);
+    host_must(&h, "start a --kernel %%G/dirty.elf --memory 300G --cmdline rate=100");
+    host_expect_healthy(&h, "a");
+    host_must(&h, "snapshot create a s --stop");
+    host_must(&h, "restore s --name b");
+    host_expect_healthy(&h, "b");
+    host_stop(&h);
+}
+
 /* A raw image is mapped: what it lost while guests run on it ends those, and only those. */
 static void a_mapped_file_is_cut_short(void **state)
 {
@@ -410,11 +423,12 @@ static void origin_is_told(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(chains_start_directly),      cmocka_unit_test(a_chain_of_64),
-        cmocka_unit_test(saved_while_it_is_filled),   cmocka_unit_test(damage_ends_the_guest),
-        cmocka_unit_test(a_mapped_file_is_cut_short), cmocka_unit_test(death_of_the_filler),
-        cmocka_unit_test(without_userfaultfd),        cmocka_unit_test(without_its_kernel),
-        cmocka_unit_test(refusals_leave_nothing),     cmocka_unit_test(origin_is_told),
+        cmocka_unit_test(chains_start_directly),    cmocka_unit_test(a_chain_of_64),
+        cmocka_unit_test(saved_while_it_is_filled), cmocka_unit_test(damage_ends_the_guest),
+        cmocka_unit_test(larger_than_the_host),     cmocka_unit_test(a_mapped_file_is_cut_short),
+        cmocka_unit_test(death_of_the_filler),      cmocka_unit_test(without_userfaultfd),
+        cmocka_unit_test(without_its_kernel),       cmocka_unit_test(refusals_leave_nothing),
+        cmocka_unit_test(origin_is_told),
     };
     rig_need_kvm();
     return cmocka_run_group_tests(tests, NULL, NULL);
