@@ -54,14 +54,20 @@ int spawn_open_kvm(const char *path, struct err *err)
     return err_sys(err, errno, "cannot open %s", path);
 }
 
+/* Found before it is opened: to open a device may set it off, and other hosts name paths, too. */
 int spawn_open_image(const char *path, const char *what, struct err *err)
 {
     struct stat st;
-    CLEAN(clean_fd) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    if (fd < 0 || fstat(fd, &st) < 0)
+    char same[40];
+    CLEAN(clean_fd) int place = open(path, O_PATH | O_CLOEXEC);
+    if (place < 0 || fstat(place, &st) < 0)
         return err_sys(err, errno, "cannot open the %s '%s'", what, path);
     if (!S_ISREG(st.st_mode))
         return err_set(err, EINVAL, "the %s '%s' is not a plain file", what, path);
+    snprintf(same, sizeof(same), "/proc/self/fd/%d", place);
+    CLEAN(clean_fd) int fd = open(same, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return err_sys(err, errno, "cannot open the %s '%s'", what, path);
     return steal_fd(&fd);
 }
 
