@@ -124,7 +124,14 @@ static int open_tun(struct err *err)
     if (errno == ENOENT || errno == ENODEV || errno == ENXIO)
         return err_set(err, errno, "this host has no taps (%s): load them with `modprobe tun`",
                        TUN);
-    return err_sys(err, errno, "ferryd may not open %s", TUN);
+    return err_sys(err, errno, "ferryd cannot open %s", TUN);
+}
+
+static int only_root(struct err *err)
+{
+    return err_set(err, EPERM,
+                   "only root may put a tap into it: run ferryd as root, or make a tap and give it "
+                   "as tap=NAME");
 }
 
 /* Becomes the other side of interface `name`, which the kernel makes when there is none. */
@@ -138,10 +145,13 @@ static int attach(int fd, const char *name, struct ifreq *ifr, struct err *err)
         return err_set(err, EBUSY, "it is in use");
     if (errno == EINVAL)
         return err_set(err, EINVAL, "it is no tap of one queue");
+    if (errno == EPERM && strcmp(name, TAP_NAMES) == 0)
+        return only_root(err);
     if (errno == EPERM)
         return err_set(err, EPERM,
-                       "ferryd may not use it: run ferryd as root, or make it with "
-                       "`ip tuntap add mode tap vnet_hdr user USER`");
+                       "it is another user's: run ferryd as root, or make the tap with "
+                       "`ip tuntap add dev %s mode tap user USER`",
+                       name);
     return err_sys(err, errno, "cannot use it");
 }
 
@@ -179,11 +189,7 @@ static int set(int socket, unsigned long what, struct ifreq *ifr, const char *do
 {
     if (ioctl(socket, what, ifr) == 0)
         return 0;
-    if (errno == EPERM)
-        return err_set(err, EPERM,
-                       "only root may put taps into bridges: run ferryd as root, or make a tap and "
-                       "give it as tap=NAME");
-    return err_sys(err, errno, "cannot %s", doing);
+    return errno == EPERM ? only_root(err) : err_sys(err, errno, "cannot %s", doing);
 }
 
 static int check_bridge(int socket, const char *name, struct err *err)

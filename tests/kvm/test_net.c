@@ -2,6 +2,8 @@
  * Networks as a user gives them: a tap of the operator's, or one that ferryd puts into a bridge.
  * All of it in a network namespace of the test's own.
  */
+#include <errno.h>
+#include <linux/capability.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -10,10 +12,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "daemon/nets.h"
 #include "tests/kvm/host.h"
 #include "tests/kvm/network.h"
 #include "tests/kvm/rig.h"
@@ -132,13 +136,64 @@ static void mistakes_get_a_sentence(void **state)
     network_run("ip link del tun0 && ip link del asleep && ip link del good && ip link del br0");
 }
 
+/* Of the network only, and only until it is given back. */
+static void may_rule_networks(bool may)
+{
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2];
+    assert_int_equal(syscall(SYS_capget, &head, data), 0);
+    uint32_t bit = 1u << CAP_NET_ADMIN;
+    data[0].effective = may ? data[0].effective | bit : data[0].effective & ~bit;
+    assert_int_equal(syscall(SYS_capset, &head, data), 0);
+}
+
+static int open_net(Ferry__NetConfig *net, struct err *err)
+{
+    struct nets nets;
+    uint8_t mac[6] = {2, 0, 0, 0, 0, 1};
+    Ferry__MachineConfig config = FERRY__MACHINE_CONFIG__INIT;
+    net->mac = (ProtobufCBinaryData){.data = mac, .len = sizeof(mac)};
+    config.nets = &net;
+    config.n_nets = 1;
+    int rc = nets_open(&nets, &config, err);
+    if (rc == 0)
+        nets_fini(&nets);
+    return rc;
+}
+
+static void without_the_right(void **state)
+{
+    struct err err = {0};
+    Ferry__NetConfig own = FERRY__NET_CONFIG__INIT, other = own, bridge = own;
+    network_run("ip tuntap add dev own mode tap user 0 && ip link set own up");
+    network_run("ip tuntap add dev other mode tap user 4321 && ip link set other up");
+    network_run("ip link add br0 type bridge && ip link set br0 up");
+    own.tap = "own";
+    other.tap = "other";
+    bridge.bridge = "br0";
+    may_rule_networks(false);
+    int rcs[] = {open_net(&own, &err), open_net(&other, &err)};
+    struct err of_tap = err;
+    int rc = open_net(&bridge, &err);
+    may_rule_networks(true);
+    assert_int_equal(rcs[0], 0);
+    assert_int_equal(rcs[1], -EPERM);
+    assert_string_equal(of_tap.text,
+                        "tap 'other': it is another user's: run ferryd as root, or make the tap "
+                        "with `ip tuntap add dev other mode tap user USER`");
+    assert_int_equal(rc, -EPERM);
+    assert_string_equal(err.text, "bridge 'br0': only root may put a tap into it: run ferryd as "
+                                  "root, or make a tap and give it as tap=NAME");
+    assert_int_equal(open_net(&bridge, &err), 0);
+    network_run("ip link del own && ip link del other && ip link del br0");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_tap_is_given),
-        cmocka_unit_test(the_address_stays),
-        cmocka_unit_test(a_bridge_is_joined),
-        cmocka_unit_test(mistakes_get_a_sentence),
+        cmocka_unit_test(a_tap_is_given),     cmocka_unit_test(the_address_stays),
+        cmocka_unit_test(a_bridge_is_joined), cmocka_unit_test(mistakes_get_a_sentence),
+        cmocka_unit_test(without_the_right),
     };
     rig_need_kvm();
     network_need();
