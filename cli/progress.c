@@ -40,7 +40,7 @@ static void format_rounds(const struct progress *p, char *to, size_t size)
     stats_format("rate_bytes", p->rate_bytes, rate, sizeof(rate));
     stats_format("dirty_bytes", p->dirty_bytes, dirty, sizeof(dirty));
     snprintf(to, size,
-             "%s '%s': round %" PRIu32 ", %s left, %s/s, writes %s/s, %.1f ms downtime%s%s",
+             "%s '%s': round %" PRIu32 ", %s left, %s/s, writes %s/s, %.1f ms downtime%s%.100s",
              p->doing, p->name, p->round, left, rate, dirty, (double)p->downtime_ns / 1e6,
              p->why[0] ? ", " : "", p->why);
 }

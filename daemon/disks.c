@@ -33,7 +33,7 @@ static int check_id(const char *id, struct err *err)
 
 static int complete_one(Ferry__DiskConfig *disk, size_t index, struct err *err)
 {
-    char name[16];
+    char name[32];
     if (disk->path[0] != '/')
         return err_set(err, EINVAL, "disk '%.200s' is not an absolute path", disk->path);
     if (strlen(disk->path) > PATH_TEXT_MAX)

@@ -113,7 +113,7 @@ int nets_complete(Ferry__MachineConfig *config, struct err *err)
 static void name_to(struct ifreq *ifr, const char *name)
 {
     *ifr = (struct ifreq){0};
-    strncpy(ifr->ifr_name, name, IFNAMSIZ - 1);
+    snprintf(ifr->ifr_name, sizeof(ifr->ifr_name), "%.*s", IFNAMSIZ - 1, name);
 }
 
 static int open_tun(struct err *err)
