@@ -51,6 +51,7 @@ int cmd_migrate(const struct args *args, struct err *err)
     body.bandwidth = args->bandwidth;
     body.on_stall = on_stall(args->on_stall);
     body.compress = compress(args->compress);
+    body.streams = (uint32_t)args->streams;
     body.check = args->check;
     body.detach = detach;
     request.body_case = FERRY__REQUEST__BODY_MIGRATE;

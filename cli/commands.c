@@ -144,6 +144,8 @@ static const struct option migrate_options[] = {
      "How long all of it may take. Without it as long as it gets on."},
     {"bandwidth", "RATE", OPTION_SIZE, OPTION_U64(bandwidth), 1ull << 16, 1ull << 50, .help =
      "Send no more than this a second, as 100M. Without it as fast as it goes."},
+    {"streams", "N", OPTION_NUMBER, OPTION_U64(streams), 1, 8, .help =
+     "How many connections the memory goes by. Without it half as many as this host has CPUs, four at most."},
     {"compress", "auto|zstd|off", OPTION_CHOICE, OPTION_STRING(compress), .fallback = "auto", .help =
      "Pack memory on its way with zstd: when the connection is slower than that, which is measured all the time, "
      "always, or never."},

@@ -29,7 +29,8 @@ struct args {
     bool json, help, version;
     const char *words[ARGS_WORDS_MAX]; /* the arguments, in order; NULL behind the last */
     const char *kernel, *initrd, *cmdline, *cpu, *name, *clock, *parent, *on_stall, *compress;
-    uint64_t memory_bytes, cpus, timeout_ms, count, downtime_ms, bandwidth, keep_newest, older_ms;
+    uint64_t memory_bytes, cpus, timeout_ms, count, downtime_ms, bandwidth, streams, keep_newest,
+        older_ms;
     bool paused, follow, log, names, stop, full, track, last, pack, check, detach, keep, discard;
     bool with_children, dry_run, alone, verify, replace, force;
     struct arg_list disks, nets;

@@ -9,9 +9,11 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "daemon/join.h"
 #include "daemon/ownership.h"
 #include "daemon/preflight.h"
 #include "daemon/tenant.h"
+#include "migrate/lanes_out.h"
 #include "proto/frame.h"
 
 static void take_uuid(const ProtobufCBinaryData *from, struct uuid *to)
@@ -28,7 +30,14 @@ static int open_ownership(struct daemon *d, const struct uuid *uuid, struct owne
 
 /* offers -------------------------------------------------------------------------------------- */
 
-static void answer_offer(struct caller *c, struct reasons *r)
+/* An offer that is taken. */
+struct taken {
+    struct tls_key key;
+    struct uuid token;
+    unsigned streams;
+};
+
+static void answer_offer(struct caller *c, struct reasons *r, struct taken *taken)
 {
     Ferry__PeerAnswer answer = FERRY__PEER_ANSWER__INIT;
     Ferry__PeerAccepted accepted = FERRY__PEER_ACCEPTED__INIT;
@@ -37,6 +46,8 @@ static void answer_offer(struct caller *c, struct reasons *r)
     if (r->count == 0) {
         answer.body_case = FERRY__PEER_ANSWER__BODY_ACCEPTED;
         answer.accepted = &accepted;
+        accepted.streams = taken->streams;
+        accepted.token = (ProtobufCBinaryData){sizeof(taken->token.bytes), taken->token.bytes};
     }
     caller_answer(c, &answer);
 }
@@ -62,7 +73,7 @@ static int claim(struct daemon *d, const Ferry__PeerOffer *offer, const char *fr
 }
 
 static int start_worker(struct daemon *d, struct caller *c, const Ferry__PeerOffer *offer,
-                        const struct ownership *o, struct tls_key *key, struct err *err)
+                        const struct ownership *o, struct taken *taken, struct err *err)
 {
     Ferry__WorkerIncoming incoming = FERRY__WORKER_INCOMING__INIT;
     struct spawn_saved saved = {.incoming = &incoming, .owner_fd = o->fd};
@@ -78,8 +89,11 @@ static int start_worker(struct daemon *d, struct caller *c, const Ferry__PeerOff
     tenant_event(t, FERRY__EVENT_KIND__EVENT_DEFINED, "");
     saved.peer_fd = socket;
     incoming.epoch = offer->epoch;
-    incoming.tls_key = (ProtobufCBinaryData){.data = key->bytes, .len = key->len};
-    int rc = tenant_start(d, t, false, &saved, err);
+    incoming.tls_key = (ProtobufCBinaryData){.data = taken->key.bytes, .len = taken->key.len};
+    incoming.streams = taken->streams;
+    int rc = taken->streams > 1 ? join_expect(d, t, taken->streams, &taken->token, err) : 0;
+    if (rc == 0)
+        rc = tenant_start(d, t, false, &saved, err);
     if (rc < 0)
         registry_remove(t, &ignored);
     else
@@ -88,24 +102,29 @@ static int start_worker(struct daemon *d, struct caller *c, const Ferry__PeerOff
     return rc;
 }
 
+static unsigned granted_streams(unsigned wanted)
+{
+    return wanted == 0 ? 1 : wanted < LANES_MAX + 1 ? wanted : LANES_MAX + 1;
+}
+
 void incoming_offer(struct daemon *d, struct caller *c, Ferry__PeerOffer *offer)
 {
     struct reasons reasons = {0};
     struct ownership owner = OWNERSHIP_NONE;
-    struct tls_key key = {0};
+    struct taken taken = {.streams = granted_streams(offer->streams)};
     struct err err = {0};
     preflight(d, offer, &reasons);
     int rc = reasons.count ? 0 : claim(d, offer, caller_name(c), &owner, &err);
     bool comes = rc == 0 && reasons.count == 0 && !offer->check;
     if (comes)
-        rc = caller_export_key(c, &key, &err);
+        rc = caller_export_key(c, &taken.key, &err);
     if (comes && rc == 0)
-        rc = start_worker(d, c, offer, &owner, &key, &err);
-    tls_key_forget(&key);
+        rc = start_worker(d, c, offer, &owner, &taken, &err);
+    tls_key_forget(&taken.key);
     if (rc < 0)
         reasons_add(&reasons, &err);
     ownership_close(&owner);
-    answer_offer(c, &reasons);
+    answer_offer(c, &reasons, &taken);
     reasons_fini(&reasons);
 }
 

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "daemon/dial.h"
 #include "daemon/incoming.h"
+#include "daemon/join.h"
 #include "daemon/peer_line.h"
 #include "daemon/timeout.h"
 #include "proto/frame.h"
@@ -57,6 +58,7 @@ static void caller_close(struct caller *c)
         return;
     timeout_cancel(&c->patience);
     incoming_forget(c);
+    join_forget(c);
     TAILQ_REMOVE(&c->listener->callers, c, all);
     c->listener->count--;
     c->listener = NULL;
@@ -141,6 +143,8 @@ static int take(struct caller *c, const Ferry__PeerHello *hello, struct err *err
         incoming_offer(c->daemon, c, hello->offer);
     else if (hello->body_case == FERRY__PEER_HELLO__BODY_QUERY)
         incoming_query(c->daemon, c, hello->query);
+    else if (hello->body_case == FERRY__PEER_HELLO__BODY_JOIN)
+        join_arrived(c->daemon, c, hello->join);
     else
         return err_set(err, EPROTO, "said hello and nothing else");
     return 0;

@@ -13,8 +13,8 @@
 #include "base/log.h"
 #include "base/name.h"
 #include "base/now.h"
-#include "daemon/dial.h"
 #include "daemon/job_client.h"
+#include "daemon/offer.h"
 #include "daemon/ownership.h"
 #include "daemon/slots.h"
 #include "daemon/task.h"
@@ -101,38 +101,15 @@ static int claim(struct migration *m, struct err *err)
     return rc < 0 ? rc : ownership_sync(&m->owner, err);
 }
 
-/* Who one of the two is stands against it; a peer that is not trusted is asked for nothing more. */
-static void take_problems(struct migration *m, const struct tls_problems *problems)
+static int make_offer(struct migration *m, struct offered *offered, struct err *err)
 {
-    Ferry__PeerAnswer refusal = FERRY__PEER_ANSWER__INIT;
-    char *texts[TLS_PROBLEMS_MAX];
-    struct err ignored; /* the first of them is told in any case */
-    for (unsigned i = 0; i < problems->count; i++)
-        texts[i] = (char *)(uintptr_t)problems->texts[i];
-    refusal.reasons = texts;
-    refusal.n_reasons = problems->count;
-    if (problems->count)
-        m->refusal = (Ferry__PeerAnswer *)frame_copy(&refusal.base, &ignored);
-}
-
-static int judge(struct migration *m, Ferry__PeerAnswer *answer, struct err *err)
-{
-    if (answer->n_reasons) {
-        m->refusal = answer;
-        return err_set(err, EPERM, "'%s' cannot go to %s: %s", m->vm, m->peer_name,
-                       answer->reasons[0]);
-    }
-    bool accepted = answer->body_case == FERRY__PEER_ANSWER__BODY_ACCEPTED;
-    frame_free(&answer->base);
-    return accepted ? 0 : err_set(err, EPROTO, "%s does not answer the offer", m->peer_name);
-}
-
-/* The connected socket when the peer accepts; otherwise m->refusal may say why. */
-static int offer(struct migration *m, struct tls_key *key, struct err *err)
-{
-    Ferry__PeerHello hello = FERRY__PEER_HELLO__INIT;
     Ferry__PeerOffer body = FERRY__PEER_OFFER__INIT;
-    struct dialed peered;
+    const struct offer offer = {.identity = m->daemon->tls,
+                                .to = &m->peer,
+                                .vm = m->vm,
+                                .peer_name = m->peer_name,
+                                .body = &body,
+                                .cancel = &m->cancelled};
     body.config = m->config;
     body.epoch = m->epoch;
     body.check = m->ask->check;
@@ -141,16 +118,10 @@ static int offer(struct migration *m, struct tls_key *key, struct err *err)
     body.from = m->vm;
     body.page_bytes = MEM_PAGE;
     body.arch = "x86_64";
-    hello.body_case = FERRY__PEER_HELLO__BODY_OFFER;
-    hello.offer = &body;
-    CLEAN(clean_fd)
-    int fd = dial(m->daemon->tls, &m->peer, &hello, &m->cancelled, &peered, err);
-    *key = peered.key;
-    tls_key_forget(&peered.key);
-    if (fd < 0)
-        take_problems(m, &peered.problems);
-    int rc = fd < 0 ? fd : judge(m, peered.answer, err);
-    return rc < 0 ? rc : steal_fd(&fd);
+    body.streams = m->ask->streams;
+    int rc = offer_make(&offer, offered, err);
+    m->refusal = steal_ptr(&offered->refusal);
+    return rc;
 }
 
 static void take_progress(struct migration *m, const Ferry__WorkerProgress *p)
@@ -195,12 +166,17 @@ static int take_reply(struct migration *m, struct err *err)
     return rc;
 }
 
-static int send_guest(struct migration *m, int socket, struct tls_key *key, struct err *err)
+static int send_guest(struct migration *m, struct offered *offered, struct err *err)
 {
     Ferry__WorkerMigrate ask = FERRY__WORKER_MIGRATE__INIT;
     Ferry__WorkerRequest request = FERRY__WORKER_REQUEST__INIT;
     struct job_client client = {.fd = -1};
-    const int fds[] = {socket, m->owner.fd};
+    int fds[1 + OFFER_STREAMS_MAX] = {offered->fds[0], m->owner.fd};
+    ProtobufCBinaryData keys[OFFER_STREAMS_MAX];
+    for (unsigned i = 0; i < offered->count; i++)
+        keys[i] = (ProtobufCBinaryData){offered->keys[i].len, offered->keys[i].bytes};
+    for (unsigned i = 1; i < offered->count; i++)
+        fds[1 + i] = offered->fds[i];
     ask.epoch = m->epoch;
     ask.downtime_ns = m->ask->downtime_ms * 1000000u;
     ask.timeout_ns = m->ask->timeout_ms * 1000000u;
@@ -208,10 +184,13 @@ static int send_guest(struct migration *m, int socket, struct tls_key *key, stru
     ask.on_stall = m->ask->on_stall;
     ask.compress = m->ask->compress;
     ask.peer = m->peer_name;
-    ask.tls_key = (ProtobufCBinaryData){.data = key->bytes, .len = key->len};
+    ask.tls_key = keys[0];
+    ask.lane_keys = keys + 1;
+    ask.n_lane_keys = offered->count - 1;
     request.body_case = FERRY__WORKER_REQUEST__BODY_MIGRATE;
     request.migrate = &ask;
-    int rc = job_client_open(&client, &m->daemon->root, m->vm, &request, fds, 2, err);
+    int rc =
+        job_client_open(&client, &m->daemon->root, m->vm, &request, fds, 1 + offered->count, err);
     pthread_mutex_lock(&m->lock);
     m->client = client;
     if (rc == 0 && atomic_load(&m->cancelled))
@@ -237,11 +216,11 @@ static void on_run(struct task *task, void *ctx)
     m->task = task;
     if (claim(m, &m->err) < 0)
         return;
-    struct tls_key key = {0};
-    CLEAN(clean_fd) int socket = offer(m, &key, &m->err);
-    if (socket >= 0 && !m->ask->check && send_guest(m, socket, &key, &m->err) < 0)
+    struct offered offered;
+    if (make_offer(m, &offered, &m->err) == 0 && !m->ask->check &&
+        send_guest(m, &offered, &m->err) < 0)
         judge_silence(m);
-    tls_key_forget(&key);
+    offered_fini(&offered);
 }
 
 /* the report --------------------------------------------------------------------------- [loop] */

@@ -577,7 +577,7 @@ void worker_fini(struct worker *w)
     chain_fini(&w->chain);
     close_fd(&w->peer_fd);
     ownership_close(&w->ownership);
-    free(w->arrival);
+    worker_receive_fini(w);
     frame_free(w->config ? &w->config->base : NULL);
     pthread_mutex_destroy(&w->event_lock);
     pthread_mutex_destroy(&w->record_lock);

@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "daemon/worker.h"
+#include "daemon/worker_join.h"
 #include "daemon/worker_migrate.h"
 #include "daemon/worker_snapshot.h"
 #include "daemon/worker_start.h"
@@ -37,6 +38,11 @@ static int on_migrate(struct job *job, const Ferry__WorkerRequest *r, struct fds
     return worker_migrate(job, r->migrate, fds, err);
 }
 
+static int on_join(struct job *job, const Ferry__WorkerRequest *r, struct fds *fds, struct err *err)
+{
+    return worker_join(job, r->join, fds, err);
+}
+
 /* What a job may be; anything else is refused. */
 static const struct {
     Ferry__WorkerRequest__BodyCase body;
@@ -44,6 +50,7 @@ static const struct {
 } rows[] = {
     {FERRY__WORKER_REQUEST__BODY_SNAPSHOT, on_snapshot},
     {FERRY__WORKER_REQUEST__BODY_MIGRATE, on_migrate},
+    {FERRY__WORKER_REQUEST__BODY_JOIN, on_join},
 };
 
 int job_reply(struct job *job, Ferry__WorkerReply *reply, struct err *err)

@@ -23,6 +23,7 @@
 #include "daemon/worker_guest.h"
 #include "daemon/worker_move.h"
 #include "daemon/worker_throttle.h"
+#include "migrate/lanes_out.h"
 #include "migrate/source.h"
 #include "proto/utf8.h"
 
@@ -34,7 +35,9 @@ struct migrate_job {
     const Ferry__WorkerMigrate *ask;
     struct guest_ops guest_ops; /* the guest's, but for pause and resume */
     struct cargo_sender cargo;
-    struct peer_stream peer;
+    struct peer_stream peers[LANES_MAX + 1]; /* the first has all but pages to itself */
+    int sockets[LANES_MAX + 1];              /* owned */
+    unsigned streams;
     struct throttle throttle;
     struct ownership *owner;
     struct source_report report;
@@ -216,6 +219,9 @@ static int run(struct migrate_job *m, struct err *err)
         return err_set(err, EINVAL, "on_stall has the unknown value %d", (int)ask->on_stall);
     if ((size_t)ask->compress >= sizeof(modes) / sizeof(modes[0]))
         return err_set(err, EINVAL, "compress has the unknown value %d", (int)ask->compress);
+    const struct stream *lanes[LANES_MAX];
+    for (unsigned i = 1; i < m->streams; i++)
+        lanes[i - 1] = m->peers[i].stream;
     const struct source_options options = {
         .epoch = ask->epoch,
         .downtime_ns = ask->downtime_ns,
@@ -223,10 +229,12 @@ static int run(struct migrate_job *m, struct err *err)
         .bytes_per_s = ask->bandwidth,
         .on_stall = stalls[ask->on_stall],
         .packing = modes[ask->compress],
+        .lanes = lanes,
+        .nlanes = m->streams - 1,
         .ops = &source_ops,
         .ctx = m,
     };
-    int rc = source_run(&m->guest.guest, m->peer.stream, &options, &m->report, err);
+    int rc = source_run(&m->guest.guest, m->peers[0].stream, &options, &m->report, err);
     if (m->report.end == SOURCE_MOVED)
         conclude_moved(m);
     else if (m->report.end == SOURCE_IN_DOUBT)
@@ -248,31 +256,71 @@ static void init(struct migrate_job *m)
     cargo_sender_init(&m->cargo, w);
 }
 
-int worker_migrate(struct job *job, const Ferry__WorkerMigrate *ask, struct fds *fds,
-                   struct err *err)
+static int open_stream(struct migrate_job *m, int socket, const ProtobufCBinaryData *bytes,
+                       struct err *err)
 {
-    struct migrate_job m = {.job = job, .ask = ask};
     struct tls_key key;
-    CLEAN(clean_fd) int socket = fds_take(fds, 0);
+    m->sockets[m->streams] = socket;
+    struct peer_stream *p = &m->peers[m->streams++];
+    if (socket < 0)
+        return err_set(err, EINVAL, "a migration came with too few sockets");
+    int rc = tls_key_take(&key, bytes->data, bytes->len, err);
+    if (rc == 0)
+        rc = peer_stream_init(p, socket, STREAM_TLS_ASKS, &key, err);
+    tls_key_forget(&key);
+    return rc;
+}
+
+static int open_streams(struct migrate_job *m, struct fds *fds, struct err *err)
+{
+    const Ferry__WorkerMigrate *ask = m->ask;
+    if (ask->n_lane_keys > LANES_MAX)
+        return err_set(err, EINVAL, "%zu data connections are too many", ask->n_lane_keys);
+    int rc = open_stream(m, fds_take(fds, 0), &ask->tls_key, err);
+    for (unsigned i = 0; rc == 0 && i < ask->n_lane_keys; i++)
+        rc = open_stream(m, fds_take(fds, 2 + i), &ask->lane_keys[i], err);
+    return rc;
+}
+
+static void close_streams(struct migrate_job *m)
+{
+    for (unsigned i = 0; i < m->streams; i++) {
+        peer_stream_fini(&m->peers[i]);
+        clean_fd(&m->sockets[i]);
+    }
+}
+
+static int migrate(struct migrate_job *m, struct fds *fds, struct err *err)
+{
     CLEAN(clean_fd) int record = fds_take(fds, 1);
     if (record < 0)
         return err_set(err, EINVAL, "a migration needs a socket and a record of ownership");
-    int rc = job_enter(job, err);
-    if (rc < 0)
-        return rc;
-    rc = tls_key_take(&key, ask->tls_key.data, ask->tls_key.len, err);
+    int rc = open_streams(m, fds, err);
     if (rc == 0)
-        rc = peer_stream_init(&m.peer, socket, STREAM_TLS_ASKS, &key, err);
-    tls_key_forget(&key);
-    if (rc == 0)
-        rc = worker_move_begin(job->worker, steal_fd(&record), err);
+        rc = worker_move_begin(m->job->worker, steal_fd(&record), err);
     if (rc == 0) {
-        init(&m);
-        rc = run(&m, err);
-        throttle_fini(&m.throttle);
-        worker_move_end(job->worker);
+        init(m);
+        rc = run(m, err);
+        throttle_fini(&m->throttle);
+        worker_move_end(m->job->worker);
     }
-    peer_stream_fini(&m.peer);
-    job_leave(job);
+    close_streams(m);
+    return rc;
+}
+
+int worker_migrate(struct job *job, const Ferry__WorkerMigrate *ask, struct fds *fds,
+                   struct err *err)
+{
+    struct migrate_job *m = calloc(1, sizeof(*m));
+    if (!m)
+        return err_set(err, ENOMEM, "no memory for a migration");
+    m->job = job;
+    m->ask = ask;
+    int rc = job_enter(job, err);
+    if (rc == 0) {
+        rc = migrate(m, fds, err);
+        job_leave(job);
+    }
+    free(m);
     return rc;
 }

@@ -92,10 +92,17 @@ static bool on_cancelled(void *ctx)
     return r->job->cancelled;
 }
 
+static unsigned on_lanes(void *ctx, const struct stream **to)
+{
+    struct receive_job *r = ctx;
+    return arrival_lanes_get(&r->arrival->lanes, to);
+}
+
 static const struct target_ops ops = {.cargo = on_cargo,
                                       .load = on_load,
                                       .take_over = on_take_over,
                                       .settle = on_settle,
+                                      .lanes = on_lanes,
                                       .is_cancelled = on_cancelled};
 
 int worker_receive_abandon(struct worker *w, struct err *err)
@@ -144,6 +151,7 @@ static int receive(struct job *job, struct err *err)
     if (rc == 0)
         rc = target_run(r->peer.stream, &options, &r->report, err);
     conclude(r, rc, err);
+    arrival_lanes_close(&r->arrival->lanes);
     peer_stream_fini(&r->peer);
     free(r);
     return rc;
@@ -180,10 +188,19 @@ int worker_receive_start(struct worker *w, struct err *err)
     w->arrival = calloc(1, sizeof(*w->arrival));
     if (!w->arrival)
         return err_set(err, ENOMEM, "no memory for a guest to come");
+    arrival_lanes_init(&w->arrival->lanes);
     worker_enter(w, FERRY__WORKER_STATE__WORKER_INCOMING);
     int socket = w->peer_fd;
     w->peer_fd = -1;
     return worker_jobs_spawn(&w->jobs, socket, on_job, err);
+}
+
+void worker_receive_fini(struct worker *w)
+{
+    if (w->arrival)
+        arrival_lanes_close(&w->arrival->lanes);
+    free(w->arrival);
+    w->arrival = NULL;
 }
 
 /* ferryd's answer came first on this connection; the source has begun when that is there. */

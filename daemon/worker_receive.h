@@ -11,12 +11,14 @@
 
 #include "daemon/migrate_cargo.h"
 #include "daemon/worker.h"
+#include "daemon/worker_join.h"
 
 /* The worker's part of it; the members are the loop's but for the cargo. */
 struct arrival {
     struct cargo cargo; /* the job's until it is taken */
     bool taken, abandoned;
     uint64_t taken_ns;
+    struct arrival_lanes lanes;
 };
 
 /* It must not run here any more, or -EALREADY. [loop] */
@@ -28,6 +30,8 @@ int worker_receive_take(struct worker *w, const Ferry__WorkerIncoming *incoming,
 
 /* Begins to receive. [loop] */
 int worker_receive_start(struct worker *w, struct err *err);
+
+void worker_receive_fini(struct worker *w);
 
 /* The machine could not be built: the peer hears why. [loop] */
 void worker_receive_refuse(struct worker *w, const struct err *why);

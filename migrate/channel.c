@@ -18,7 +18,7 @@ void channel_init(struct channel *c, const struct stream *stream, bool (*is_canc
     c->ctx = ctx;
     c->sent_ns = c->heard_ns = stream_now_ns(stream);
     c->bytes_out = c->bytes_in = 0;
-    c->broken = c->peer_failed = false;
+    c->is_mute = c->broken = c->peer_failed = false;
 }
 
 uint64_t channel_now_ns(const struct channel *c)
@@ -142,7 +142,7 @@ void channel_send_failure(struct channel *c, const struct err *why)
 
 int channel_tend(struct channel *c, struct err *err)
 {
-    if (channel_now_ns(c) - c->sent_ns < CHANNEL_ALIVE_NS)
+    if (c->is_mute || channel_now_ns(c) - c->sent_ns < CHANNEL_ALIVE_NS)
         return 0;
     return channel_send_plain(c, WIRE_ALIVE, 0, 0, NULL, 0, err);
 }
@@ -164,12 +164,16 @@ static ssize_t read_some(struct channel *c, struct iovec *iov, unsigned count, u
     return n;
 }
 
+int channel_rest(struct channel *c, struct err *err)
+{
+    int rc = check_cancel(c, err);
+    return rc == 0 ? channel_tend(c, err) : rc;
+}
+
 /* What is to be done whenever nothing came for a slice. */
 static int idle(struct channel *c, struct err *err)
 {
-    int rc = check_cancel(c, err);
-    if (rc == 0)
-        rc = channel_tend(c, err);
+    int rc = channel_rest(c, err);
     if (rc == 0 && channel_now_ns(c) - c->heard_ns >= CHANNEL_PATIENCE_NS)
         rc = err_set(err, ETIMEDOUT, "the peer said nothing for %llu s: it is dead or frozen",
                      CHANNEL_PATIENCE_NS / 1000000000ull);

@@ -24,6 +24,7 @@ struct channel {
     void *ctx;                       /* borrowed; of that */
     uint64_t sent_ns, heard_ns;
     uint64_t bytes_out, bytes_in;
+    bool is_mute;     /* sends no ALIVE: nobody listens */
     bool broken;      /* nothing can be sent any more: a frame may be half written */
     bool peer_failed; /* the error came from the peer, which knows that it is over */
     uint8_t meta[WIRE_META_MAX];
@@ -55,6 +56,10 @@ int channel_read_data(struct channel *c, struct iovec *iov, unsigned count, stru
 /* The meta part as a message, freed with frame_free. */
 ProtobufCMessage *channel_unpack(const struct channel *c, const struct wire_head *h,
                                  const ProtobufCMessageDescriptor *type, struct err *err);
+
+/* What is to be done while one waits for something else: the peer hears of us, and a cancel is
+ * heeded. */
+int channel_rest(struct channel *c, struct err *err);
 
 /* Sends an ALIVE when one is due. */
 int channel_tend(struct channel *c, struct err *err);

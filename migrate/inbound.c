@@ -10,50 +10,80 @@
 
 #define FRAME_BYTES ((size_t)WIRE_PAGES_MAX * WIRE_PAGE)
 
-int inbound_init(struct inbound *in, struct channel *channel, uint8_t *ram, uint64_t ram_bytes,
-                 struct err *err)
+int suspects_init(struct suspects *s, uint64_t ram_bytes, struct err *err)
+{
+    s->count = s->arrived = 0;
+    pthread_mutex_init(&s->lock, NULL);
+    return bitmap_init(&s->pages, ram_bytes / WIRE_PAGE, err);
+}
+
+void suspects_fini(struct suspects *s)
+{
+    bitmap_fini(&s->pages);
+    pthread_mutex_destroy(&s->lock);
+}
+
+int suspects_check(struct suspects *s, struct err *err)
+{
+    int rc = 0;
+    pthread_mutex_lock(&s->lock);
+    if (s->count)
+        rc = err_set(err, EBADMSG, "%llu pages arrived damaged, the first at 0x%llx",
+                     (unsigned long long)s->count,
+                     (unsigned long long)bitmap_next(&s->pages, 0) * WIRE_PAGE);
+    pthread_mutex_unlock(&s->lock);
+    return rc;
+}
+
+/* Locked. */
+static void judge(struct suspects *s, uint64_t page, bool fits)
+{
+    bool was = bitmap_test(&s->pages, page);
+    if (fits == !was)
+        return;
+    if (fits) {
+        uint64_t bits = bitmap_take_word(&s->pages, page / 64);
+        bitmap_or_word(&s->pages, page / 64, bits & ~(1ull << page % 64));
+        s->count--;
+    } else {
+        bitmap_set(&s->pages, page);
+        s->count++;
+    }
+}
+
+void inbound_init(struct inbound *in, struct channel *channel, struct suspects *suspects,
+                  uint8_t *ram, uint64_t ram_bytes)
 {
     in->channel = channel;
+    in->suspects = suspects;
     in->ram = ram;
     in->ram_bytes = ram_bytes;
-    in->nsuspects = in->pages = 0;
     in->unpacker.context = NULL;
     in->packed = in->unpacked = NULL;
-    return bitmap_init(&in->suspects, ram_bytes / WIRE_PAGE, err);
 }
 
 void inbound_fini(struct inbound *in)
 {
-    bitmap_fini(&in->suspects);
     unpacker_fini(&in->unpacker);
     free(in->packed);
     free(in->unpacked);
 }
 
-static void judge(struct inbound *in, uint64_t page, bool fits)
-{
-    bool was = bitmap_test(&in->suspects, page);
-    if (fits == !was)
-        return;
-    if (fits) {
-        uint64_t bits = bitmap_take_word(&in->suspects, page / 64);
-        bitmap_or_word(&in->suspects, page / 64, bits & ~(1ull << page % 64));
-        in->nsuspects--;
-    } else {
-        bitmap_set(&in->suspects, page);
-        in->nsuspects++;
-    }
-}
-
 static void judge_pages(struct inbound *in, unsigned nruns)
 {
+    bool fits[WIRE_PAGES_MAX];
     unsigned n = 0;
     for (unsigned i = 0; i < nruns; i++)
-        for (uint32_t p = 0; p < in->runs[i].pages; p++, n++) {
-            uint64_t at = in->runs[i].offset + (uint64_t)p * WIRE_PAGE;
-            judge(in, at / WIRE_PAGE, crc32c(0, in->ram + at, WIRE_PAGE) == in->crcs[n]);
-        }
-    in->pages += n;
+        for (uint32_t p = 0; p < in->runs[i].pages; p++, n++)
+            fits[n] = crc32c(0, in->ram + in->runs[i].offset + (uint64_t)p * WIRE_PAGE,
+                             WIRE_PAGE) == in->crcs[n];
+    pthread_mutex_lock(&in->suspects->lock);
+    in->suspects->arrived += n;
+    n = 0;
+    for (unsigned i = 0; i < nruns; i++)
+        for (uint32_t p = 0; p < in->runs[i].pages; p++)
+            judge(in->suspects, in->runs[i].offset / WIRE_PAGE + p, fits[n++]);
+    pthread_mutex_unlock(&in->suspects->lock);
 }
 
 int inbound_pages(struct inbound *in, const struct wire_head *h, struct err *err)
@@ -119,7 +149,9 @@ static int clear(struct inbound *in, const struct wire_range *range, struct err 
     for (uint64_t at = range->offset; at < range->offset + range->bytes; at += WIRE_PAGE) {
         if (!pages_all_zero(in->ram + at))
             memset(in->ram + at, 0, WIRE_PAGE);
-        judge(in, at / WIRE_PAGE, true);
+        pthread_mutex_lock(&in->suspects->lock);
+        judge(in->suspects, at / WIRE_PAGE, true);
+        pthread_mutex_unlock(&in->suspects->lock);
         int rc = at % (4u << 20) == 0 ? channel_tend(in->channel, err) : 0;
         if (rc < 0)
             return rc;
@@ -134,13 +166,4 @@ int inbound_zero(struct inbound *in, const struct wire_head *h, struct err *err)
     for (int i = 0; rc == 0 && i < n; i++)
         rc = clear(in, &in->ranges[i], err);
     return rc;
-}
-
-int inbound_check(const struct inbound *in, struct err *err)
-{
-    if (in->nsuspects == 0)
-        return 0;
-    return err_set(err, EBADMSG, "%llu pages arrived damaged, the first at 0x%llx",
-                   (unsigned long long)in->nsuspects,
-                   (unsigned long long)bitmap_next(&in->suspects, 0) * WIRE_PAGE);
 }

@@ -18,24 +18,58 @@ void outbound_init(struct outbound *o, struct channel *channel, const struct gue
     o->limit_from_ns = channel_now_ns(channel);
     o->limit_bytes = 0;
     o->nruns = o->npages = o->nzeroes = 0;
-    o->pages = o->frames = o->packed_pages = o->saved_bytes = 0;
+    o->pages = o->frames = o->packed_pages = o->saved_bytes = o->lane_bytes = 0;
     o->crew = NULL;
+    o->lanes = NULL;
+    o->lent = false;
     packing_init(&o->packing, mode, crew_threads(), bytes_per_s, o->limit_from_ns);
+}
+
+int outbound_open_lanes(struct outbound *o, const struct stream *const *streams, unsigned count,
+                        struct err *err)
+{
+    if (count == 0)
+        return 0;
+    o->lanes = lanes_out_new(streams, count, err);
+    o->packing.threads = count;
+    return o->lanes ? 0 : -err->code;
+}
+
+uint64_t outbound_bytes(const struct outbound *o)
+{
+    return o->channel->bytes_out + o->lane_bytes;
+}
+
+uint64_t outbound_moved(const struct outbound *o)
+{
+    return outbound_bytes(o) + o->saved_bytes;
 }
 
 void outbound_fini(struct outbound *o)
 {
+    lanes_out_free(o->lanes);
+    o->lanes = NULL;
     crew_free(o->crew);
     o->crew = NULL;
 }
 
-/* Waits until what was sent is no more than the limit allows by now; what the peer says meanwhile
- * can only be that it gives up. A pause is not made up for by a burst. */
+/* What the peer says in a round can only be that it gives up. 0 when it said nothing by then. */
+static int listen_until(struct outbound *o, uint64_t until_ns, struct err *err)
+{
+    struct wire_head h;
+    int rc = channel_receive(o->channel, &h, until_ns, err);
+    if (rc == 0)
+        return err_set(err, EPROTO, "the peer sent %s in the middle of a round",
+                       wire_kind_name(h.kind));
+    return rc == -EAGAIN ? 0 : rc;
+}
+
+/* Waits until what was sent is no more than the limit allows by now. A pause is not made up for by
+ * a burst. */
 static int keep_limit(struct outbound *o, size_t bytes, struct err *err)
 {
     if (!o->bytes_per_s)
         return 0;
-    struct wire_head h;
     uint64_t now = channel_now_ns(o->channel);
     o->limit_bytes += bytes;
     uint64_t due =
@@ -46,11 +80,7 @@ static int keep_limit(struct outbound *o, size_t bytes, struct err *err)
     }
     if (now >= due)
         return 0;
-    int rc = channel_receive(o->channel, &h, due, err);
-    if (rc == 0)
-        return err_set(err, EPROTO, "the peer sent %s in the middle of a round",
-                       wire_kind_name(h.kind));
-    return rc == -EAGAIN ? 0 : rc;
+    return listen_until(o, due, err);
 }
 
 static int send_frame(struct outbound *o, struct wire_head *h, const struct iovec *data,
@@ -61,7 +91,8 @@ static int send_frame(struct outbound *o, struct wire_head *h, const struct iove
     uint64_t now = channel_now_ns(o->channel);
     o->pages += pages;
     o->frames++;
-    packing_note_sent(&o->packing, (uint64_t)pages * WIRE_PAGE, h->data_bytes, now - began, now);
+    packing_note_sent(&o->packing, (uint64_t)pages * WIRE_PAGE, h->data_bytes,
+                      (now - began) / (lanes_out_count(o->lanes) + 1), now);
     return rc < 0 ? rc : keep_limit(o, h->data_bytes, err);
 }
 
@@ -118,10 +149,63 @@ static bool is_packed(struct outbound *o)
     return o->crew;
 }
 
+/* What the lanes have done. They wait for their connections at the same time, so each takes a
+ * part of it. */
+static int account(struct outbound *o, struct err *err)
+{
+    struct lane_deed d;
+    int rc;
+    while ((rc = lanes_out_take(o->lanes, &d, err)) > 0) {
+        o->lane_bytes += d.wire_bytes;
+        o->pages += d.raw / WIRE_PAGE;
+        o->packed_pages += d.packed_pages;
+        o->saved_bytes += d.raw - d.bytes;
+        o->frames++;
+        if (d.pack_ns)
+            packing_note_packed(&o->packing, d.raw, d.bytes, d.pack_ns);
+        packing_note_sent(&o->packing, d.raw, d.bytes, d.took_ns / (lanes_out_count(o->lanes) + 1),
+                          channel_now_ns(o->channel));
+        rc = keep_limit(o, d.bytes, err);
+        if (rc < 0)
+            return rc;
+    }
+    return rc;
+}
+
+static int wait_for_lanes(struct outbound *o, bool all, struct err *err)
+{
+    int rc;
+    while ((rc = lanes_out_wait(o->lanes, all, err)) > 0) {
+        rc = listen_until(o, channel_now_ns(o->channel), err);
+        if (rc < 0)
+            return rc;
+    }
+    return rc;
+}
+
+/* To a lane that is idle; when none is, by the first connection, unless it is to be packed. */
+static int flush_to_lanes(struct outbound *o, struct err *err)
+{
+    bool packed = packing_next(&o->packing);
+    int rc;
+    while ((rc = account(o, err)) == 0 &&
+           !lanes_out_give(o->lanes, o->runs, o->data, o->nruns, o->npages, packed)) {
+        if (!packed)
+            return send_plainly(o, err);
+        rc = wait_for_lanes(o, false, err);
+        if (rc < 0)
+            return rc;
+    }
+    o->nruns = o->npages = 0;
+    return rc;
+}
+
 static int flush_pages(struct outbound *o, struct err *err)
 {
     if (o->npages == 0)
         return 0;
+    if (o->lanes)
+        return o->lent ? send_plainly(o, err) : flush_to_lanes(o, err);
     if (!is_packed(o)) {
         int rc = send_plainly(o, err);
         return rc < 0 ? rc : collect(o, false, err);
@@ -140,12 +224,28 @@ static int flush_zeroes(struct outbound *o, struct err *err)
     return channel_send_plain(o->channel, WIRE_ZERO, 0, 0, o->meta, bytes, err);
 }
 
-int outbound_flush(struct outbound *o, struct err *err)
+static int end_lanes(struct outbound *o, uint64_t number, bool last, struct err *err)
+{
+    int rc = wait_for_lanes(o, true, err);
+    if (rc == 0)
+        rc = account(o, err);
+    if (rc == 0)
+        lanes_out_end_round(o->lanes, number, last);
+    return rc;
+}
+
+int outbound_end_round(struct outbound *o, uint64_t number, bool last, struct err *err)
 {
     int rc = flush_pages(o, err);
     if (rc == 0)
         rc = collect(o, true, err);
-    return rc < 0 ? rc : flush_zeroes(o, err);
+    if (rc == 0)
+        rc = flush_zeroes(o, err);
+    if (rc == 0 && o->lanes)
+        rc = end_lanes(o, number, last, err);
+    return rc < 0 ? rc
+                  : channel_send_plain(o->channel, WIRE_ROUND_END, last ? WIRE_LAST : 0, number,
+                                       NULL, 0, err);
 }
 
 static bool continues(const struct outbound *o, uint64_t offset, const uint8_t *data)
@@ -175,6 +275,9 @@ int outbound_pages(struct outbound *o, uint64_t offset, const uint8_t *data, siz
                    struct err *err)
 {
     bool lent = data != o->ram + offset;
+    if (lent != o->lent && o->npages && flush_pages(o, err) < 0)
+        return -err->code;
+    o->lent = lent;
     while (bytes) {
         unsigned room = WIRE_PAGES_MAX - o->npages;
         unsigned pages = bytes / WIRE_PAGE < room ? (unsigned)(bytes / WIRE_PAGE) : room;

@@ -10,6 +10,7 @@
 
 #include "migrate/channel.h"
 #include "migrate/crew.h"
+#include "migrate/lanes_out.h"
 #include "migrate/packing.h"
 #include "vmstate/guest.h"
 
@@ -28,10 +29,13 @@ struct outbound {
     uint8_t meta[WIRE_META_MAX];
 
     struct packing packing;
-    struct crew *crew; /* owned; NULL until something is packed */
+    struct crew *crew;       /* owned; NULL until something is packed */
+    struct lanes_out *lanes; /* owned; NULL when there is one connection */
+    bool lent;               /* what is gathered is not in guest memory */
 
     uint64_t pages, frames, packed_pages;
     uint64_t saved_bytes; /* by packing */
+    uint64_t lane_bytes;  /* that went by lanes */
 };
 
 void outbound_init(struct outbound *o, struct channel *channel, const struct guest *guest,
@@ -42,8 +46,16 @@ int outbound_pages(struct outbound *o, uint64_t offset, const uint8_t *data, siz
                    struct err *err);
 int outbound_zero(struct outbound *o, uint64_t offset, uint64_t bytes, struct err *err);
 
-/* Sends what was gathered. */
-int outbound_flush(struct outbound *o, struct err *err);
+/* The data connections beside the first; before anything is sent. */
+int outbound_open_lanes(struct outbound *o, const struct stream *const *streams, unsigned count,
+                        struct err *err);
+
+/* Sends what was gathered, and the end of the round. */
+int outbound_end_round(struct outbound *o, uint64_t number, bool last, struct err *err);
+
+/* On all connections; and as if nothing of it had been packed. */
+uint64_t outbound_bytes(const struct outbound *o);
+uint64_t outbound_moved(const struct outbound *o);
 
 /* Ranges of RAM that hold something, so that the target can make room ahead. */
 int outbound_expect(struct outbound *o, const struct guest *guest, struct err *err);

@@ -67,7 +67,8 @@ static int ask_why(struct source *s, int rc, struct err *err)
 {
     struct err said = {0};
     s->channel.is_cancelled = NULL;
-    if (s->channel.peer_failed || !s->channel.broken || rc == -ECANCELED)
+    bool broke = s->channel.broken || s->options->nlanes;
+    if (s->channel.peer_failed || !broke || rc == -ECANCELED)
         return rc;
     listen_in(s, &said);
     if (s->channel.peer_failed)
@@ -82,16 +83,10 @@ static uint64_t rate(const struct source *s)
     return s->rate_ns > 0 ? (uint64_t)(s->rate_bytes * 1e9 / s->rate_ns) : 0;
 }
 
-/* Of frames as if nothing of them had been packed: what is left of memory is counted so, too. */
-static uint64_t moved(const struct source *s)
-{
-    return s->channel.bytes_out + s->out.saved_bytes;
-}
-
 static void begin_round(struct source *s)
 {
     s->round_from_ns = channel_now_ns(&s->channel);
-    s->round_from_bytes = moved(s);
+    s->round_from_bytes = outbound_moved(&s->out);
 }
 
 /* Up to the ACK, so that what lies in the socket's buffer is not taken for sent; but the round trip
@@ -101,7 +96,7 @@ static void measure_round(struct source *s, uint64_t asked_ns)
     uint64_t now = channel_now_ns(&s->channel);
     if (!s->trip_ns || now - asked_ns < s->trip_ns)
         s->trip_ns = now - asked_ns;
-    s->rate_bytes = s->rate_bytes / 2 + (double)(moved(s) - s->round_from_bytes);
+    s->rate_bytes = s->rate_bytes / 2 + (double)(outbound_moved(&s->out) - s->round_from_bytes);
     s->rate_ns = s->rate_ns / 2 + (double)(now - s->round_from_ns - s->trip_ns);
     begin_round(s);
 }
@@ -129,10 +124,7 @@ static int sink_round_end(void *ctx, const struct page_round *round, struct err 
     struct source *s = ctx;
     struct wire_head h;
     uint64_t asked = channel_now_ns(&s->channel);
-    int rc = outbound_flush(&s->out, err);
-    if (rc == 0)
-        rc = channel_send_plain(&s->channel, WIRE_ROUND_END, round->last ? WIRE_LAST : 0,
-                                round->number, NULL, 0, err);
+    int rc = outbound_end_round(&s->out, round->number, round->last, err);
     if (rc < 0 || round->last)
         return rc;
     rc = expect(s, WIRE_ACK, round->number, &h, err);
@@ -347,6 +339,7 @@ static int greet(struct source *s, struct err *err)
     start.epoch = s->options->epoch;
     start.ram_bytes = s->guest->ram_bytes;
     start.page_bytes = GUEST_PAGE;
+    start.streams = s->options->nlanes + 1;
     int rc = channel_send_message(&s->channel, WIRE_START, start.epoch, &start.base, err);
     if (rc == 0)
         rc = send_cargo(s, false, err);
@@ -366,7 +359,7 @@ static void fill_report(struct source *s, const struct capture_result *r)
     report->last_pages = r->last_pages;
     report->state_bytes = r->state_bytes;
     report->packed_pages = s->out.packed_pages;
-    report->bytes_sent = s->channel.bytes_out;
+    report->bytes_sent = outbound_bytes(&s->out);
     report->bytes_per_s = rate(s);
     report->total_ns = channel_now_ns(&s->channel) - s->began_ns;
     d->total_ns = p->total_ns;
@@ -425,7 +418,9 @@ int source_run(const struct guest *guest, const struct stream *stream,
     converge_init(&s->converge, options->downtime_ns ? options->downtime_ns : SOURCE_DOWNTIME_NS,
                   options->on_stall);
     s->began_ns = channel_now_ns(&s->channel);
-    int rc = greet(s, err);
+    int rc = outbound_open_lanes(&s->out, options->lanes, options->nlanes, err);
+    if (rc == 0)
+        rc = greet(s, err);
     if (rc == 0)
         rc = capture(s, err);
     rc = finish(s, rc, err);

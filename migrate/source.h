@@ -54,6 +54,8 @@ struct source_options {
     uint64_t bytes_per_s; /* at most; 0: no limit */
     enum converge_on_stall on_stall;
     enum packing_mode packing;
+    const struct stream *const *lanes; /* data connections beside the first, LANES_MAX at most */
+    unsigned nlanes;
     uint64_t fixed_ns; /* stop, state and load as known from before; 0: a guess */
     const struct source_ops *ops;
     void *ctx;

@@ -7,6 +7,7 @@
 
 #include "base/crc32c.h"
 #include "migrate/inbound.h"
+#include "migrate/lanes_in.h"
 #include "migrate/populate.h"
 #include "proto/frame.h"
 
@@ -22,11 +23,28 @@ struct target {
     const struct target_options *options;
     struct target_report *report;
     struct channel channel;
+    struct suspects suspects;
     struct inbound in;
+    struct lanes_in *lanes; /* owned; NULL when there are none */
     struct populate populate;
     struct buf state_bytes;
     enum target_state state;
 };
+
+/* They have joined before the source begins: it says how many it has. */
+static int open_lanes(struct target *t, unsigned streams, struct err *err)
+{
+    const struct target_options *o = t->options;
+    const struct stream *lanes[LANES_MAX];
+    unsigned count = o->ops->lanes ? o->ops->lanes(o->ctx, lanes) : 0;
+    if (count + 1 != streams)
+        return err_set(err, EPROTO, "%u connections are here, the source has %u", count + 1,
+                       streams);
+    if (count == 0)
+        return 0;
+    t->lanes = lanes_in_new(lanes, count, &t->suspects, o->ram, o->ram_bytes, err);
+    return t->lanes ? 0 : -err->code;
+}
 
 static int on_start(struct target *t, const struct wire_head *h, struct err *err)
 {
@@ -42,6 +60,8 @@ static int on_start(struct target *t, const struct wire_head *h, struct err *err
     else if (start->ram_bytes != o->ram_bytes || start->page_bytes != WIRE_PAGE)
         rc = err_set(err, EPROTO, "%llu bytes of RAM were agreed on, not %llu",
                      (unsigned long long)o->ram_bytes, (unsigned long long)start->ram_bytes);
+    if (rc == 0)
+        rc = open_lanes(t, start->streams, err);
     frame_free(&start->base);
     t->state = ROUNDS;
     return rc;
@@ -83,6 +103,8 @@ static int on_round_end(struct target *t, const struct wire_head *h, struct err 
     if (h->value != t->report->rounds)
         return err_set(err, EPROTO, "round %u ends as round %llu", t->report->rounds,
                        (unsigned long long)h->value);
+    if (t->lanes && lanes_in_wait(t->lanes, h->value, &t->channel, err) < 0)
+        return -err->code;
     t->report->rounds++;
     if (h->flags & WIRE_LAST) {
         t->state = STATE;
@@ -115,11 +137,11 @@ static int check_complete(struct target *t, const struct wire_head *h, struct er
     else if (c->state_bytes != state->len || c->state_crc32c != crc32c(0, state->data, state->len))
         rc = err_set(err, EBADMSG, "the state arrived damaged: %zu bytes of %llu", state->len,
                      (unsigned long long)c->state_bytes);
-    else if (c->pages != t->in.pages)
-        rc = err_set(err, EBADMSG, "%llu pages arrived of %llu", (unsigned long long)t->in.pages,
-                     (unsigned long long)c->pages);
+    else if (c->pages != t->suspects.arrived)
+        rc = err_set(err, EBADMSG, "%llu pages arrived of %llu",
+                     (unsigned long long)t->suspects.arrived, (unsigned long long)c->pages);
     frame_free(&c->base);
-    return rc == 0 ? inbound_check(&t->in, err) : rc;
+    return rc == 0 ? suspects_check(&t->suspects, err) : rc;
 }
 
 static int on_complete(struct target *t, const struct wire_head *h, struct err *err)
@@ -198,9 +220,21 @@ static int serve(struct target *t, struct err *err)
     int rc = 0;
     while (rc == 0 && t->state != OVER)
         rc = take_frame(t, err);
+    if (rc < 0 && lanes_in_failed(t->lanes, err))
+        rc = -err->code;
     if (rc < 0)
         channel_send_failure(&t->channel, err);
     return rc;
+}
+
+/* A data connection that broke ends the waits on the first. */
+static bool is_cancelled(void *ctx)
+{
+    struct target *t = ctx;
+    const struct target_options *o = t->options;
+    struct err ignored;
+    return (t->state < READY && lanes_in_failed(t->lanes, &ignored)) ||
+           (o->ops->is_cancelled && o->ops->is_cancelled(o->ctx));
 }
 
 int target_run(const struct stream *stream, const struct target_options *options,
@@ -213,14 +247,17 @@ int target_run(const struct stream *stream, const struct target_options *options
     t->options = options;
     t->report = report;
     buf_init(&t->state_bytes, WIRE_STATE_MAX);
-    channel_init(&t->channel, stream, options->ops->is_cancelled, options->ctx);
-    int rc = inbound_init(&t->in, &t->channel, options->ram, options->ram_bytes, err);
+    channel_init(&t->channel, stream, is_cancelled, t);
+    inbound_init(&t->in, &t->channel, &t->suspects, options->ram, options->ram_bytes);
+    int rc = suspects_init(&t->suspects, options->ram_bytes, err);
     if (rc == 0)
         rc = serve(t, err);
     populate_stop(&t->populate);
-    report->pages = t->in.pages;
-    report->bytes_in = t->channel.bytes_in;
+    report->bytes_in = t->channel.bytes_in + lanes_in_bytes(t->lanes);
+    lanes_in_free(t->lanes);
+    report->pages = t->suspects.arrived;
     inbound_fini(&t->in);
+    suspects_fini(&t->suspects);
     buf_fini(&t->state_bytes);
     free(t);
     return rc;

@@ -29,6 +29,9 @@ struct target_ops {
     /* The source knows: there is time for everything else. */
     void (*settle)(void *ctx);
     bool (*is_cancelled)(void *ctx); /* may be NULL */
+    /* The data connections beside the first, of which there are now so many; `to` has room for
+     * LANES_MAX. Asked once, when the source has begun. NULL: none. */
+    unsigned (*lanes)(void *ctx, const struct stream **to);
 };
 
 struct target_options {

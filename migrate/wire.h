@@ -19,7 +19,7 @@
 
 #include "base/err.h"
 
-#define WIRE_VERSION 2u
+#define WIRE_VERSION 3u
 #define WIRE_MAGIC 0x4d46u
 #define WIRE_HEAD_BYTES 32u
 #define WIRE_PAGE 4096u

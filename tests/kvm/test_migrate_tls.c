@@ -80,7 +80,7 @@ static void move(struct host *from, struct host *to)
 {
     unsigned verdicts = count_verdicts(from, "web");
     host_must(from, "migrate web %s --check", to->address);
-    host_must(from, "migrate web %s", to->address);
+    host_must(from, "migrate web %s --streams 3", to->address);
     host_expect_state(to, "web", "running", 1000);
     expect_more(to, "web", verdicts);
 }

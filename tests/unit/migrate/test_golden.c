@@ -23,7 +23,7 @@
 #define EPOCH 7u
 #define PAGES 16u
 #define RAM (PAGES * (uint64_t)WIRE_PAGE)
-#define GOLDEN "wire-v2"
+#define GOLDEN "wire-v3"
 
 /* 4096 times 'A', by hand: magic; one segment, size in two bytes, less 256; last block, a run. */
 static const uint8_t packed_page[] = {0x28, 0xb5, 0x2f, 0xfd, 0x60, 0, 0x0f, 3, 0x80, 0, 'A'};
@@ -91,6 +91,7 @@ static void say_start(void)
     start.epoch = EPOCH;
     start.ram_bytes = RAM;
     start.page_bytes = WIRE_PAGE;
+    start.streams = 1;
     say_message(WIRE_START, &start.base);
 }
 
