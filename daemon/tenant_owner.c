@@ -194,11 +194,12 @@ int tenant_owner_resolve(struct tenant *t, bool keep, struct err *err)
 int tenant_owner_remove(struct tenant *t, struct err *err)
 {
     struct uuid uuid;
+    struct ownership o;
     struct err late = {0};
     const struct root *root = t->registry->root;
     bool has_uuid = take_uuid(t->config, &uuid);
-    if (tenant_owner_doubts(t) && tenant_owner_check(t, err) < 0)
-        return -err->code;
+    if (tenant_owner_read(t, &o, &late) == 0 && o.owner == FERRY__OWNER__OWNER_HANDED_OFF)
+        return tenant_owner_check(t, err);
     int rc = registry_remove(t, err);
     if (rc == 0 && has_uuid && root_remove_owner(root, &uuid, &late) < 0)
         log_warn("%s", late.text);

@@ -20,7 +20,7 @@
 #include "base/le.h"
 #include "base/now.h"
 
-#define PATIENCE_NS 20000000000ull
+#define PATIENCE_NS 60000000000ull
 
 /* One way of one connection. */
 struct way {
