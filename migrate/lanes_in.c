@@ -119,21 +119,24 @@ struct lanes_in *lanes_in_new(const struct stream *const *streams, unsigned coun
     return NULL;
 }
 
-void lanes_in_free(struct lanes_in *s)
+uint64_t lanes_in_free(struct lanes_in *s)
 {
+    uint64_t bytes = 0;
     if (!s)
-        return;
+        return 0;
     s->stop = true;
     for (unsigned i = 0; i < s->count; i++) {
         struct lane *l = s->lanes[i];
         if (l->runs)
             pthread_join(l->thread, NULL);
+        bytes += l->channel.bytes_in;
         inbound_fini(&l->in);
         free(l);
     }
     pthread_cond_destroy(&s->changed);
     pthread_mutex_destroy(&s->lock);
     free(s);
+    return bytes;
 }
 
 /* Locked. */
@@ -186,12 +189,4 @@ int lanes_in_wait(struct lanes_in *s, uint64_t round, struct channel *main, stru
         if (rc < 0)
             return rc;
     }
-}
-
-uint64_t lanes_in_bytes(const struct lanes_in *s)
-{
-    uint64_t bytes = 0;
-    for (unsigned i = 0; s && i < s->count; i++)
-        bytes += s->lanes[i]->channel.bytes_in;
-    return bytes;
 }

@@ -253,8 +253,7 @@ int target_run(const struct stream *stream, const struct target_options *options
     if (rc == 0)
         rc = serve(t, err);
     populate_stop(&t->populate);
-    report->bytes_in = t->channel.bytes_in + lanes_in_bytes(t->lanes);
-    lanes_in_free(t->lanes);
+    report->bytes_in = t->channel.bytes_in + lanes_in_free(t->lanes);
     report->pages = t->suspects.arrived;
     inbound_fini(&t->in);
     suspects_fini(&t->suspects);
