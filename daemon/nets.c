@@ -7,7 +7,6 @@
 #include <linux/if_tun.h>
 #include <linux/sockios.h>
 #include <net/if.h>
-#include <net/if_arp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -206,9 +205,19 @@ static int check_bridge(int socket, const char *name, struct err *err)
     return 0;
 }
 
-/* A bridge takes the lowest address of its ports for its own: this one is higher than others. */
-static int dress_port(int socket, const char *name, const char *bridge, const uint8_t mac[MAC],
-                      struct err *err)
+/* A bridge takes the lowest address of its ports for its own: this one is higher than others. It is
+ * no other port's anywhere, or two hosts would take what is for each other's bridge. */
+static int raise_address(int socket, const char *name, struct err *err)
+{
+    struct ifreq ifr;
+    name_to(&ifr, name);
+    int rc = set(socket, SIOCGIFHWADDR, &ifr, "ask for the address of its tap", err);
+    ifr.ifr_hwaddr.sa_data[0] = (char)0xfe;
+    ifr.ifr_hwaddr.sa_data[1] = (char)0xff; /* what follows is the kernel's, by chance */
+    return rc < 0 ? rc : set(socket, SIOCSIFHWADDR, &ifr, "set the address of its tap", err);
+}
+
+static int dress_port(int socket, const char *name, const char *bridge, struct err *err)
 {
     struct ifreq ifr, mtu;
     name_to(&mtu, bridge);
@@ -217,11 +226,7 @@ static int dress_port(int socket, const char *name, const char *bridge, const ui
     ifr.ifr_mtu = mtu.ifr_mtu;
     if (rc == 0)
         rc = set(socket, SIOCSIFMTU, &ifr, "set the MTU of its tap", err);
-    name_to(&ifr, name);
-    ifr.ifr_hwaddr.sa_family = ARPHRD_ETHER;
-    memcpy(ifr.ifr_hwaddr.sa_data, mac, MAC);
-    ifr.ifr_hwaddr.sa_data[0] = (char)0xfe;
-    return rc < 0 ? rc : set(socket, SIOCSIFHWADDR, &ifr, "set the address of its tap", err);
+    return rc < 0 ? rc : raise_address(socket, name, err);
 }
 
 static int join(int socket, const char *name, const char *bridge, struct err *err)
@@ -246,7 +251,7 @@ static int open_bridge(const Ferry__NetConfig *net, int socket, struct err *err)
         return fd;
     rc = attach(fd, TAP_NAMES, &ifr, err);
     if (rc == 0)
-        rc = dress_port(socket, ifr.ifr_name, net->bridge, net->mac.data, err);
+        rc = dress_port(socket, ifr.ifr_name, net->bridge, err);
     if (rc == 0)
         rc = join(socket, ifr.ifr_name, net->bridge, err);
     return rc < 0 ? rc : steal_fd(&fd);

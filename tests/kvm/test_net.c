@@ -79,7 +79,7 @@ static void a_bridge_is_joined(void **state)
     host_must(&h, "start a --kernel %%G/hello.elf --memory 16M --net bridge=br0");
     network_run(PORTS "UP");
     network_run(PORTS "'mtu 1400'");
-    network_run(PORTS "'ether fe:'");
+    network_run(PORTS "'ether fe:ff:'");
     host_must(&h, "kill a");
     network_expect(NO_PORTS);
     host_must(&h, "start a");

@@ -9,6 +9,9 @@
 #include "tests/kvm/network.h"
 #include "tests/kvm/talk.h"
 
+/* Whatever is put into a bridge beside them must not give it its address. */
+#define HIGH "fe:fe:fe:fe:fe:0"
+
 static void leave_namespace(void)
 {
     if (unshare(CLONE_NEWNET) < 0)
@@ -25,7 +28,9 @@ void wired_start(struct wired *w)
     host_start_beyond(&w->h[0], NULL);
     host_start_beyond(&w->h[1], leave_namespace);
     network_run("ip link add br0 type bridge && ip addr add " TALK_HOST "/24 dev br0 && "
-                "ip link add a0 type veth peer name b0 netns %d && ip link set a0 master br0 up && "
+                "ip link add a0 address " HIGH "1 type veth peer name b0 address " HIGH
+                "2 netns %d && "
+                "ip link set a0 master br0 up && "
                 "ip link set br0 up",
                 w->h[1].ferryd);
     wired_run_other(w, "ip link set lo up && ip link add br0 type bridge && "
