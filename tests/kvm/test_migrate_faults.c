@@ -3,6 +3,7 @@
  * of thing goes wrong for all of them. Whatever it is: each guest ends up at one host and runs on
  * there, or crashed where it was with its worker; and nobody has anything left of those that went.
  */
+#include <dirent.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -249,6 +250,41 @@ static void signal_workers(struct fleet *f, unsigned whose, int sig)
             kill(f->trips[i].workers[whose], sig);
 }
 
+static bool stands(pid_t pid, const char *task)
+{
+    char path[64], state = 'T';
+    snprintf(path, sizeof(path), "/proc/%d/task/%.16s/stat", pid, task);
+    FILE *f = fopen(path, "r");
+    if (f) {
+        if (fscanf(f, "%*d (%*[^)]) %c", &state) != 1)
+            state = 'T'; /* it has just ended */
+        fclose(f);
+    }
+    return state == 'T' || state == 'Z' || state == 'X';
+}
+
+static bool all_stand(pid_t pid)
+{
+    char path[32];
+    bool all = true;
+    snprintf(path, sizeof(path), "/proc/%d/task", pid);
+    DIR *tasks = opendir(path);
+    for (struct dirent *e; tasks && (e = readdir(tasks));)
+        all = all && (e->d_name[0] == '.' || stands(pid, e->d_name));
+    if (tasks)
+        closedir(tasks);
+    return all;
+}
+
+/* A thread goes on until it hears of the stop from the one that took the signal. */
+static void freeze_workers(struct fleet *f, unsigned whose)
+{
+    signal_workers(f, whose, SIGSTOP);
+    for (unsigned i = 0; i < f->count; i++)
+        while (f->trips[i].workers[whose] > 1 && !all_stand(f->trips[i].workers[whose]))
+            nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+}
+
 static void learn_targets(struct fleet *f)
 {
     for (unsigned i = 0; i < f->count; i++)
@@ -306,7 +342,7 @@ static void source_frozen(void **state)
     struct fleet f;
     start(&f, trips, (struct proxy){.fault = PROXY_HOLD});
     depart(&f);
-    signal_workers(&f, 0, SIGSTOP);
+    freeze_workers(&f, 0);
     release(&f);
     for (unsigned i = 0; i < f.count; i++)
         if (f.trips[i].may == HERE)
@@ -329,7 +365,7 @@ static void target_frozen(void **state)
     start(&f, trips, (struct proxy){.fault = PROXY_HOLD});
     depart(&f);
     learn_targets(&f);
-    signal_workers(&f, 1, SIGSTOP);
+    freeze_workers(&f, 1);
     release(&f);
     await_vmctls(&f);
     for (unsigned i = 0; i < f.count; i++)
@@ -382,16 +418,24 @@ static void target_ferryd_killed(void **state)
     arrive(&f);
 }
 
-/* A page that arrived damaged may come once more, and then is whole. */
+/* A page that arrived damaged may come once more, and then is whole; what ferryds say to each other
+ * has no checksum, and one bit of it may mean little. */
 static void a_bit_is_turned(void **state)
 {
-    static const struct trip trips[] = {{PROXY_HELLO, HERE},   {PROXY_ANSWER, HERE},
-                                        {WIRE_START, HERE},    {WIRE_EXPECT, HERE},
-                                        {WIRE_CARGO, HERE},    {WIRE_PAGES, HERE | THERE},
-                                        {WIRE_ACK, HERE},      {WIRE_ROUND_END, HERE},
-                                        {WIRE_STATE, HERE},    {WIRE_COMPLETE, HERE},
-                                        {WIRE_READY, HERE},    {WIRE_HANDOFF, HERE},
-                                        {WIRE_RUNNING, THERE}, {0, 0}};
+    static const struct trip trips[] = {{PROXY_HELLO, HERE | THERE},
+                                        {PROXY_ANSWER, HERE | THERE},
+                                        {WIRE_START, HERE},
+                                        {WIRE_EXPECT, HERE},
+                                        {WIRE_CARGO, HERE},
+                                        {WIRE_PAGES, HERE | THERE},
+                                        {WIRE_ACK, HERE},
+                                        {WIRE_ROUND_END, HERE},
+                                        {WIRE_STATE, HERE},
+                                        {WIRE_COMPLETE, HERE},
+                                        {WIRE_READY, HERE},
+                                        {WIRE_HANDOFF, HERE},
+                                        {WIRE_RUNNING, THERE},
+                                        {0, 0}};
     struct fleet f;
     start(&f, trips, (struct proxy){.fault = PROXY_CORRUPT});
     depart(&f);
@@ -439,32 +483,42 @@ static void stop_two(struct host h[2])
     host_stop(&h[1]);
 }
 
+/* What stop and load cost alone is more than 1 ms, however slow the guest is on a loaded host. */
 static void too_fast_is_given_up(void **state)
 {
     struct host h[2];
     char args[160];
     start_fast(h);
-    snprintf(args, sizeof(args),
-             "migrate fast %s --bandwidth 16M --downtime 20ms --on-stall cancel", h[1].address);
+    snprintf(args, sizeof(args), "migrate fast %s --downtime 1ms --on-stall cancel", h[1].address);
     host_refuses(&h[0], "it does not converge", args);
     expect_more(&h[0], "fast", count_verdicts(&h[0], "fast"));
     host_expect(&h[1], "there is no VM", LONG_MS, "show fast");
     stop_two(h);
 }
 
+/* By how many percent the guest was held. */
+static int move_slowed(struct host *from, struct host *to)
+{
+    char out[4096];
+    host_must(from,
+              "migrate fast %s --compress off --bandwidth 8M --downtime 100ms --on-stall throttle",
+              to->address);
+    assert_int_equal(host_run(from, out, sizeof(out), "migration show fast --json"), 0);
+    const char *at = strstr(out, "\"throttle\":");
+    assert_non_null(at);
+    return atoi(at + strlen("\"throttle\":"));
+}
+
+/* A guest that gets no CPU on a loaded host needs no holding: then it is asked again. */
 static void too_fast_is_slowed_down(void **state)
 {
-    static char out[65536];
     struct host h[2];
+    unsigned moves = 0;
     start_fast(h);
     unsigned verdicts = count_verdicts(&h[0], "fast");
-    host_must(&h[0], "migrate fast %s --bandwidth 16M --downtime 100ms --on-stall throttle",
-              h[1].address);
-    assert_int_equal(host_run(&h[0], out, sizeof(out), "migration show fast --json"), 0);
-    const char *at = strstr(out, "\"throttle\":");
-    if (!at || atoi(at + strlen("\"throttle\":")) == 0)
-        fail_msg("it was not slowed down: %s", out);
-    expect_more(&h[1], "fast", verdicts);
+    while (move_slowed(&h[moves % 2], &h[(moves + 1) % 2]) == 0)
+        assert_true(++moves < 10);
+    expect_more(&h[(moves + 1) % 2], "fast", verdicts);
     stop_two(h);
 }
 
@@ -473,8 +527,7 @@ static void too_fast_is_forced(void **state)
     struct host h[2];
     start_fast(h);
     unsigned verdicts = count_verdicts(&h[0], "fast");
-    host_must(&h[0], "migrate fast %s --bandwidth 16M --downtime 20ms --on-stall force",
-              h[1].address);
+    host_must(&h[0], "migrate fast %s --downtime 1ms --on-stall force", h[1].address);
     expect_more(&h[1], "fast", verdicts);
     stop_two(h);
 }
