@@ -233,7 +233,7 @@ const struct command commands[] = {
      "The machine that was saved, the processor it needs, and the files."},
     {"snapshot verify", {SNAPSHOT}, NULL, cmd_snapshot_verify,
      "read a snapshot and check every byte",
-     "Fails with the file and the offset of the first damage."},
+     "Also of the snapshots that it stands on. Fails with the file and the offset of the first damage."},
     {"snapshot rm", {SNAPSHOT}, snapshot_rm_options, cmd_snapshot_remove,
      "remove a snapshot",
      "Refused while another snapshot needs it."},

@@ -67,6 +67,21 @@ static void add_lineage(struct table *t, const Ferry__SnapshotDetail *s)
     table_add_pair(t, "lineage", text);
 }
 
+static void add_format(struct table *t, const Ferry__SnapshotDetail *s)
+{
+    if (!s->version)
+        return;
+    table_add_pair(t, "kind", s->kind);
+    table_add(t, "format");
+    table_addf(t, "version %" PRIu32 ", readable from %" PRIu32, s->version, s->min_version);
+    table_add(t, "arch");
+    table_addf(t, "%s, pages of %" PRIu32 " bytes", s->arch, s->page_bytes);
+    for (size_t i = 0; i < s->n_regions; i++) {
+        table_add(t, "region");
+        table_addf(t, "0x%" PRIx64 ", %" PRIu64 " bytes", s->regions[i]->gpa, s->regions[i]->size);
+    }
+}
+
 static void add_config(struct table *t, const Ferry__MachineConfig *c)
 {
     char text[UUID_TEXT_SIZE];
@@ -99,9 +114,13 @@ int snapshot_print_detail(FILE *out, const Ferry__SnapshotDetail *s, struct err 
 {
     static const struct table_column columns[] = {{NULL}, {NULL}};
     CLEAN(table_fini) struct table t;
+    char text[UUID_TEXT_SIZE];
     table_init(&t, columns, 2);
     add_summary(&t, s->summary);
+    if (s->parent)
+        table_add_pair(&t, "parent uuid", vm_uuid_text(&s->parent->uuid, text));
     add_lineage(&t, s);
+    add_format(&t, s);
     add_config(&t, s->config);
     table_add_pair(&t, "vendor", s->cpu_vendor);
     table_add_pair(&t, "features", s->cpu_features);
@@ -178,6 +197,27 @@ static void json_features(struct json *j, const char *features)
     json_end(j);
 }
 
+static void json_format(struct json *j, const Ferry__SnapshotDetail *s)
+{
+    if (s->parent)
+        vm_json_uuid(j, "parent_uuid", &s->parent->uuid);
+    else
+        json_null(j, "parent_uuid");
+    json_string(j, "kind", s->kind);
+    json_u64(j, "version", s->version);
+    json_u64(j, "min_version", s->min_version);
+    json_string(j, "arch", s->arch);
+    json_u64(j, "page_bytes", s->page_bytes);
+    json_array(j, "regions");
+    for (size_t i = 0; i < s->n_regions; i++) {
+        json_object(j, NULL);
+        json_u64(j, "address", s->regions[i]->gpa);
+        json_u64(j, "length_bytes", s->regions[i]->size);
+        json_end(j);
+    }
+    json_end(j);
+}
+
 int snapshot_json_detail(FILE *out, const Ferry__SnapshotDetail *s, struct err *err)
 {
     struct json j;
@@ -189,6 +229,7 @@ int snapshot_json_detail(FILE *out, const Ferry__SnapshotDetail *s, struct err *
         vm_json_ref(&j, NULL, s->lineage[i]);
     json_end(&j);
     vm_json_config(&j, s->config);
+    json_format(&j, s);
     json_string(&j, "release", s->release);
     json_string(&j, "cpu_vendor", s->cpu_vendor);
     json_features(&j, s->cpu_features);

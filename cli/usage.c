@@ -73,7 +73,7 @@ void usage_print_command(FILE *out, const struct command *command)
 
 static void print_line(FILE *out, const struct command *c)
 {
-    fprintf(out, "  %-17s", c->name);
+    fprintf(out, "  %-18s", c->name);
     usage_print_wrapped(out, c->summary, 19, 19, WIDTH);
 }
 

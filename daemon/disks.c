@@ -70,7 +70,9 @@ static int lock(int fd, const Ferry__DiskConfig *disk, struct err *err)
     if (fcntl(fd, F_OFD_SETLK, &all) == 0)
         return 0;
     if (errno == EAGAIN || errno == EACCES)
-        return err_set(err, EBUSY, "it is in use: a disk has one writer, or readers only");
+        return err_set(err, EBUSY,
+                       "it is in use: a disk has one writer, or readers only; a clone needs its "
+                       "own, by --disk");
     return err_sys(err, errno, "cannot lock it");
 }
 

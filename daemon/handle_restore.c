@@ -245,11 +245,11 @@ static int name_clones(struct restore *r, const Ferry__RestoreRequest *ask, stru
         else
             snprintf(name, sizeof(name), "%s", base);
         if (name_check(name, "the new VM's name", err) < 0)
-            return -err->code;
+            return r->count > 1 ? err_wrap(err, "with its number") : -err->code;
         bool exists = registry_find(&r->daemon->registry, name);
         if (exists && !ask->replace)
-            return err_set(err, EEXIST, "'%s' exists: give another --name, or --replace to drop it",
-                           name);
+            return err_set(err, EEXIST, "'%s' exists: give another --name%s", name,
+                           r->count > 1 ? "" : ", or --replace to drop it");
         r->replaces = exists;
         memcpy(r->clones[i].name, name, strlen(name) + 1);
     }

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -39,7 +40,12 @@ struct create {
     struct snapshot_done done;
     char note[ERR_TEXT_MAX];
     struct stopping stopping;
+    LIST_ENTRY(create) all;
+    bool listed;
 };
+
+/* Those under way, because each needs a name of its own. [loop] */
+static LIST_HEAD(create_list, create) creating = LIST_HEAD_INITIALIZER(creating);
 
 /* the worker's side --------------------------------------------------------------------- [job] */
 
@@ -182,7 +188,9 @@ static int run(struct snapshot_task *t, struct err *err)
     struct create *c = (struct create *)t;
     struct uuid uuid;
     struct err ignored;
-    int rc = find_parent(c, err);
+    int rc = catalogue_check_free(&t->catalogue, t->name, err);
+    if (rc == 0)
+        rc = find_parent(c, err);
     if (rc < 0)
         return rc;
     manifest_uuid(&t->manifest->uuid, &uuid);
@@ -272,6 +280,8 @@ static void cancel(struct snapshot_task *t)
 static void fini(struct snapshot_task *t)
 {
     struct create *c = (struct create *)t;
+    if (c->listed)
+        LIST_REMOVE(c, all);
     timeout_cancel(&c->stopping.later);
     job_client_close(&c->client);
 }
@@ -311,6 +321,18 @@ static int take_options(struct create *c, const Ferry__SnapshotCreateRequest *as
     return 0;
 }
 
+static int take_name(struct create *c, struct err *err)
+{
+    struct create *other;
+    LIST_FOREACH(other, &creating, all)
+    if (strcmp(other->task.name, c->task.name) == 0)
+        return err_set(err, EBUSY, "a snapshot '%s' is just being taken, of '%s'", c->task.name,
+                       other->vm);
+    LIST_INSERT_HEAD(&creating, c, all);
+    c->listed = true;
+    return 0;
+}
+
 int handle_snapshot_create(struct request *rq, struct err *err)
 {
     const Ferry__SnapshotCreateRequest *ask = rq->message->snapshot_create;
@@ -319,7 +341,8 @@ int handle_snapshot_create(struct request *rq, struct err *err)
         return -err->code;
     c->client.fd = -1;
     snprintf(c->vm, sizeof(c->vm), "%s", rq->tenant->name);
-    if (take_options(c, ask, err) < 0 || describe(&c->task, rq->tenant, err) < 0) {
+    if (take_options(c, ask, err) < 0 || take_name(c, err) < 0 ||
+        describe(&c->task, rq->tenant, err) < 0) {
         snapshot_task_free(&c->task);
         return -err->code;
     }

@@ -72,6 +72,18 @@ void snapshot_reply_list(struct snapshot_task *t)
     free_texts(broken, list.n_broken);
 }
 
+static const char *kind_name(Ferry__SnapshotMemory kind)
+{
+    static const char *const names[] = {
+        [FERRY__SNAPSHOT_MEMORY__SNAPSHOT_MEMORY_RAW_FULL] = "raw full",
+        [FERRY__SNAPSHOT_MEMORY__SNAPSHOT_MEMORY_RAW_DIFF] = "raw diff",
+        [FERRY__SNAPSHOT_MEMORY__SNAPSHOT_MEMORY_PACKED_FULL] = "packed full",
+        [FERRY__SNAPSHOT_MEMORY__SNAPSHOT_MEMORY_PACKED_DIFF] = "packed diff",
+    };
+    bool known = (size_t)kind < sizeof(names) / sizeof(names[0]) && names[kind];
+    return known ? names[kind] : "unknown";
+}
+
 void snapshot_reply_detail(struct snapshot_task *t, const struct snapshot_done *done)
 {
     const struct catalogue_entry *e = catalogue_find(&t->list, t->name);
@@ -104,6 +116,14 @@ void snapshot_reply_detail(struct snapshot_task *t, const struct snapshot_done *
         detail.rounds = done->rounds;
         detail.note = (char *)(uintptr_t)done->note;
     }
+    detail.kind = (char *)(uintptr_t)kind_name(m->memory);
+    detail.version = m->version;
+    detail.min_version = m->min_version;
+    detail.arch = m->arch;
+    detail.page_bytes = m->page_bytes;
+    detail.parent = m->parent;
+    detail.regions = m->regions;
+    detail.n_regions = m->n_regions;
     detail.lineage = m->lineage;
     detail.n_lineage = m->n_lineage;
     snprintf(path, sizeof(path), "%s/snapshots/%s", t->root->root, t->name);

@@ -195,5 +195,6 @@ int worker_restore_next(struct restored *r, const struct guest *g, size_t from, 
                         size_t *begin, size_t *end, struct err *err)
 {
     const struct pages_image image = {.next = image_next, .ctx = r};
-    return pages_next_private(g, &image, r->pagemap_fd, from, limit, begin, end, err);
+    int rc = pages_next_private(g, &image, r->pagemap_fd, from, limit, begin, end, err);
+    return rc < 0 || *begin == from ? rc : reader_check_whole(&r->reader, err);
 }

@@ -195,11 +195,17 @@ static enum vcpu_mode stop_at_fault(struct vcpu *v, struct report *report)
     return VCPU_PARKED;
 }
 
+/* A mapped page that cannot be had, if KVM and not the worker wants it. */
+#define LOST_MEMORY                                                                                \
+    ": memory that is mapped cannot be read: the snapshot under it was cut short, or its disk "    \
+    "fails"
+
 static enum vcpu_mode run_failed(struct vcpu *v, int code)
 {
     struct report report = {.kind = REPORT_INTERNAL_ERROR};
     counter_add(v->env->counters, COUNTER_FAULT);
-    snprintf(report.text, sizeof(report.text), "KVM cannot run the guest: %s", strerror(code));
+    snprintf(report.text, sizeof(report.text), "KVM cannot run the guest: %s%s", strerror(code),
+             code == EFAULT ? LOST_MEMORY : "");
     return stop_at_fault(v, &report);
 }
 

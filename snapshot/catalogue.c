@@ -147,6 +147,15 @@ int catalogue_lock_names(const struct catalogue *c, struct err *err)
     return steal_fd(&fd);
 }
 
+int catalogue_check_free(const struct catalogue *c, const char *name, struct err *err)
+{
+    struct stat st;
+    if (fstatat(c->fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return errno == ENOENT ? 0 : err_sys(err, errno, "cannot look for snapshot '%s'", name);
+    return err_set(err, EEXIST, "snapshot '%s': there is %s of that name", name,
+                   S_ISDIR(st.st_mode) ? "a snapshot" : "something else");
+}
+
 static int publish(const struct catalogue *c, const struct uuid *uuid, const char *name,
                    struct err *err)
 {

@@ -70,6 +70,10 @@ int catalogue_abandon(const struct catalogue *c, const struct uuid *uuid, struct
  * name and the files, that the parent of a diff is there, and gives it its name. -EEXIST when the
  * name or the uuid is taken. After a failure nothing is published.
  */
+/* Refuses a name that is taken, before anything is made for it; whether it still is free is looked
+ * at again when it is given. */
+int catalogue_check_free(const struct catalogue *c, const char *name, struct err *err);
+
 int catalogue_publish(const struct catalogue *c, const struct uuid *uuid, const char *name,
                       struct err *err);
 

@@ -80,7 +80,17 @@ static struct catalogue_entry *add_entry(struct catalogue_list *list, const char
     return e;
 }
 
-/* What is no directory with a name is not a snapshot, and nobody's business. */
+static int add_broken(struct catalogue_list *list, const char *name, const char *problem,
+                      struct err *err)
+{
+    struct catalogue_entry *e = add_entry(list, name);
+    if (!e || !(e->problem = strdup(problem)))
+        return err_set(err, ENOMEM, "no memory to list the snapshots with");
+    list->count++;
+    return 0;
+}
+
+/* What has a name that no snapshot can have is in nobody's way. */
 static int list_one(const struct catalogue *c, const char *name, struct catalogue_list *list,
                     struct err *err)
 {
@@ -89,12 +99,14 @@ static int list_one(const struct catalogue *c, const char *name, struct catalogu
         return 0;
     CLEAN(clean_fd)
     int fd = openat(c->fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0 && (errno == ENOTDIR || errno == ELOOP || errno == ENOENT))
+    if (fd < 0 && errno == ENOENT)
         return 0;
-    if (fd < 0)
-        return err_sys(err, errno, "cannot open snapshot '%s'", name);
     if (list->count >= CATALOGUE_MAX)
         return err_set(err, EMFILE, "there are more than %u snapshots", CATALOGUE_MAX);
+    if (fd < 0 && (errno == ENOTDIR || errno == ELOOP))
+        return add_broken(list, name, "it is no directory, but has the name of a snapshot", err);
+    if (fd < 0)
+        return err_sys(err, errno, "cannot open snapshot '%s'", name);
     struct catalogue_entry *e = add_entry(list, name);
     if (!e)
         return err_set(err, ENOMEM, "no memory to list the snapshots with");

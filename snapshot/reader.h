@@ -74,6 +74,10 @@ bool reader_next_extent(const struct reader *r, uint64_t from, struct reader_ext
 bool reader_extent_before(const struct reader *r, uint64_t from, uint64_t end,
                           struct reader_extent *extent);
 
+/* Refuses an image that has become shorter than it was when it was opened: behind its end there are
+ * no zeros, but what is lost. */
+int reader_check_whole(const struct reader *r, struct err *err);
+
 /* The first pages at or behind page `from` that may be other than zero, within [from, limit);
  * *begin == limit when there are none. Holes of a raw full image count as zero. */
 void reader_next_data(const struct reader *r, size_t from, size_t limit, size_t *begin,

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/cleanup.h"
 #include "base/crc32c.h"
@@ -75,6 +76,23 @@ void reader_next_data(const struct reader *r, size_t from, size_t limit, size_t 
         *end = all;
     }
     *begin = *end = limit;
+}
+
+int reader_check_whole(const struct reader *r, struct err *err)
+{
+    struct stat st;
+    for (unsigned i = 0; i < r->count; i++) {
+        const struct reader_layer *l = &r->layers[i];
+        if (fstat(l->memory_fd, &st) < 0)
+            return err_sys(err, errno, "snapshot '%s': cannot look at 'memory'", l->manifest->name);
+        if ((uint64_t)st.st_size < l->memory->length)
+            return err_set(err, EIO,
+                           "snapshot '%s', which the guest runs on, was cut short: 'memory' has "
+                           "%llu bytes, not %llu",
+                           l->manifest->name, (unsigned long long)st.st_size,
+                           (unsigned long long)l->memory->length);
+    }
+    return 0;
 }
 
 int reader_extents(const struct reader *r, size_t max, struct reader_extent **extents,

@@ -21,6 +21,7 @@ struct sample {
     Ferry__MachineConfig config;
     Ferry__SnapshotFileDetail files[2], *file_rows[2];
     Ferry__SnapshotRef base, *lineage[1];
+    Ferry__SnapshotRegion region, *region_row;
     Ferry__SnapshotDetail detail;
 };
 
@@ -54,6 +55,16 @@ static void make_sample(struct sample *m)
     m->detail = (Ferry__SnapshotDetail)FERRY__SNAPSHOT_DETAIL__INIT;
     m->detail.summary = &m->summary;
     m->detail.config = &m->config;
+    m->region = (Ferry__SnapshotRegion)FERRY__SNAPSHOT_REGION__INIT;
+    m->region.gpa = 0x100000;
+    m->region.size = 512u << 20;
+    m->region_row = &m->region;
+    m->detail.regions = &m->region_row;
+    m->detail.n_regions = 1;
+    m->detail.kind = (char *)"raw full";
+    m->detail.version = m->detail.min_version = 1;
+    m->detail.arch = (char *)"x86_64";
+    m->detail.page_bytes = 4096;
     m->detail.release = (char *)"0.1.0";
     m->detail.cpu_vendor = (char *)"GenuineIntel";
     m->detail.cpu_features = (char *)"fpu  sse4_2 ";
@@ -129,6 +140,10 @@ static void detail_for_people(void **state)
                        "disk       17M\n"
                        "parent     base\n"
                        "lineage    base\n"
+                       "kind       raw full\n"
+                       "format     version 1, readable from 1\n"
+                       "arch       x86_64, pages of 4096 bytes\n"
+                       "region     0x100000, 536870912 bytes\n"
                        "machine    9a000000-0000-0000-0000-000000000000\n"
                        "cpus       2\n"
                        "cpu        v2\n"
@@ -161,6 +176,9 @@ static void detail_in_json(void **state)
         "\"config\":{\"uuid\":\"9a000000-0000-0000-0000-000000000000\","
         "\"memory_bytes\":536870912,\"cpus\":2,\"cpu_profile\":\"v2\","
         "\"kernel\":\"/boot/web.elf\",\"initrd\":\"\",\"cmdline\":\"\",\"disks\":[],\"nets\":[]},"
+        "\"parent_uuid\":null,\"kind\":\"raw full\",\"version\":1,\"min_version\":1,"
+        "\"arch\":\"x86_64\",\"page_bytes\":4096,"
+        "\"regions\":[{\"address\":1048576,\"length_bytes\":536870912}],"
         "\"release\":\"0.1.0\",\"cpu_vendor\":\"GenuineIntel\","
         "\"cpu_features\":[\"fpu\",\"sse4_2\"],"
         "\"files\":[{\"name\":\"memory\",\"length_bytes\":536870912},"
@@ -180,7 +198,9 @@ static void a_bare_detail_is_shown(void **state)
     assert_int_equal(snapshot_json_detail(printed_begin(&p), &detail, &err), 0);
     assert_printed(
         &p, "{\"name\":\"\",\"vm\":\"\",\"uuid\":null,\"time\":null,\"memory_bytes\":0,"
-            "\"disk_bytes\":0,\"parent\":null,\"lineage\":[],\"config\":null,\"release\":\"\","
+            "\"disk_bytes\":0,\"parent\":null,\"lineage\":[],\"config\":null,"
+            "\"parent_uuid\":null,\"kind\":\"\",\"version\":0,\"min_version\":0,\"arch\":\"\","
+            "\"page_bytes\":0,\"regions\":[],\"release\":\"\","
             "\"cpu_vendor\":\"\",\"cpu_features\":[],\"files\":[],\"path\":\"\"}\n");
 }
 

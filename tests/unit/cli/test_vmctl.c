@@ -211,15 +211,15 @@ static void help_needs_no_ferryd(void **state)
         run_expect(
             "/nonexistent", i ? WORDS("help", "snap") : WORDS("snap", "--help"), 0,
             "usage: vmctl snapshot COMMAND ...\n\ncommands:\n"
-            "  snapshot create  save a running or paused guest\n"
-            "  snapshot untrack end a chain of snapshots\n"
-            "  snapshot list    list the snapshots\n"
-            "  snapshot show    show all about a snapshot\n"
-            "  snapshot verify  read a snapshot and check every byte\n"
-            "  snapshot rm      remove a snapshot\n"
-            "  snapshot prune   remove old snapshots, of all VMs or of one\n"
-            "  snapshot export  write a snapshot, with all that it stands on, into one file\n"
-            "  snapshot import  read such a file into the catalogue\n\n"
+            "  snapshot create   save a running or paused guest\n"
+            "  snapshot untrack  end a chain of snapshots\n"
+            "  snapshot list     list the snapshots\n"
+            "  snapshot show     show all about a snapshot\n"
+            "  snapshot verify   read a snapshot and check every byte\n"
+            "  snapshot rm       remove a snapshot\n"
+            "  snapshot prune    remove old snapshots, of all VMs or of one\n"
+            "  snapshot export   write a snapshot, with all that it stands on, into one file\n"
+            "  snapshot import   read such a file into the catalogue\n\n"
             "'vmctl help snapshot COMMAND' explains one.\n",
             "");
     run_expect("/nonexistent", WORDS("help", "snap", "rm"), 0,
