@@ -302,7 +302,7 @@ static int migrate(struct migrate_job *m, struct fds *fds, struct err *err)
         init(m);
         rc = run(m, err);
         throttle_fini(&m->throttle);
-        worker_move_end(m->job->worker);
+        worker_move_end(m->job->worker, m->report.end == SOURCE_IN_DOUBT);
     }
     close_streams(m);
     return rc;

@@ -22,14 +22,14 @@ int worker_move_begin(struct worker *w, int record_fd, struct err *err)
     memcpy(uuid.bytes, w->config->uuid.data, sizeof(uuid.bytes));
     int rc = ownership_open(&w->ownership, record_fd, &uuid, err);
     if (rc < 0)
-        worker_move_end(w);
+        worker_move_end(w, false);
     return rc;
 }
 
-/* In doubt the record is still to be written by who resolves it. */
-void worker_move_end(struct worker *w)
+/* In doubt the record is still to be written, by the loop, which may be at it already. */
+void worker_move_end(struct worker *w, bool in_doubt)
 {
-    if (w->ownership.owner != FERRY__OWNER__OWNER_HANDED_OFF)
+    if (!in_doubt && w->ownership.owner != FERRY__OWNER__OWNER_HANDED_OFF)
         ownership_close(&w->ownership);
     atomic_store(&w->has_migration, false);
 }

@@ -24,7 +24,7 @@ struct worker_move {
 
 /* One migration at a time; takes over the record of ownership. [job] */
 int worker_move_begin(struct worker *w, int record_fd, struct err *err);
-void worker_move_end(struct worker *w);
+void worker_move_end(struct worker *w, bool in_doubt);
 
 /* Freeze is a pause with a handshake, and fails when the guest has just met its end. [loop] */
 int worker_move_freeze(struct worker *w, struct err *err);

@@ -82,7 +82,7 @@ static void on_settle(void *ctx)
     struct err err = {0};
     if (ownership_sync(&w->ownership, &err) < 0)
         log_warn("%s", err.text);
-    worker_move_end(w);
+    worker_move_end(w, false);
     job_call_loop(r->job, announce, &err);
 }
 
@@ -124,7 +124,7 @@ static void conclude(struct receive_job *r, int rc, const struct err *why)
                  (double)t->commit_ns / 1e6, (double)t->resume_ns / 1e6);
         return;
     }
-    worker_move_end(w);
+    worker_move_end(w, false);
     snprintf(report.text, sizeof(report.text), "%.190s", rc < 0 ? why->text : "it did not arrive");
     worker_post_end(w, WORKER_END_NOT_ARRIVED, &report);
 }

@@ -19,6 +19,7 @@ struct lanes_in {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     _Atomic bool stop, failed;
+    uint64_t released; /* locked: rounds that are over on all connections */
     unsigned count;
     struct lane *lanes[LANES_MAX]; /* owned */
 };
@@ -29,16 +30,23 @@ static bool is_stopped(void *ctx)
     return l->set->stop;
 }
 
+/* Nothing of the next round is read before this one is over on all of them, whatever the source
+ * does. */
 static int end_round(struct lane *l, const struct wire_head *h, struct err *err)
 {
     if (h->value != l->rounds)
         return err_set(err, EPROTO, "round %llu ends as round %llu", (unsigned long long)l->rounds,
                        (unsigned long long)h->value);
-    pthread_mutex_lock(&l->set->lock);
+    struct lanes_in *s = l->set;
+    bool last = h->flags & WIRE_LAST;
+    pthread_mutex_lock(&s->lock);
     l->rounds++;
-    pthread_cond_broadcast(&l->set->changed);
-    pthread_mutex_unlock(&l->set->lock);
-    return h->flags & WIRE_LAST ? 1 : 0;
+    pthread_cond_broadcast(&s->changed);
+    while (!last && s->released < l->rounds && !s->stop)
+        pthread_cond_wait(&s->changed, &s->lock);
+    pthread_mutex_unlock(&s->lock);
+    l->channel.heard_ns = channel_now_ns(&l->channel); /* it was us who did not listen */
+    return last ? 1 : 0;
 }
 
 /* 1 behind the last round. */
@@ -124,7 +132,10 @@ uint64_t lanes_in_free(struct lanes_in *s)
     uint64_t bytes = 0;
     if (!s)
         return 0;
+    pthread_mutex_lock(&s->lock);
     s->stop = true;
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->lock);
     for (unsigned i = 0; i < s->count; i++) {
         struct lane *l = s->lanes[i];
         if (l->runs)
@@ -180,6 +191,10 @@ int lanes_in_wait(struct lanes_in *s, uint64_t round, struct channel *main, stru
         pthread_mutex_lock(&s->lock);
         int rc = first_failure(s, err);
         bool over = is_over(s, round);
+        if (rc == 0 && over) {
+            s->released = round + 1;
+            pthread_cond_broadcast(&s->changed);
+        }
         if (rc == 0 && !over)
             pthread_cond_timedwait(&s->changed, &s->lock, &until);
         pthread_mutex_unlock(&s->lock);

@@ -12,7 +12,7 @@
 
 struct proxy_tls {
     char address[64];                    /* where it listens */
-    const char *to;                      /* HOST:PORT behind it */
+    char to[64];                         /* HOST:PORT behind it */
     enum wire_kind kind;                 /* the frame */
     bool pass_on;                        /* it still gets through, and nothing behind it */
     const struct tls_identity *identity; /* borrowed */

@@ -31,8 +31,7 @@
 
 /* A wire that remembers what each caller says first, and breaks one connection at a byte. */
 struct tap {
-    char address[64];
-    const char *to;
+    char address[64], to[64];
     unsigned broken; /* this one, from 1; 0 for none */
     bool freezes;    /* instead of being cut */
     size_t at;
@@ -136,7 +135,7 @@ static struct tap *make_tap(const char *to)
     static struct tap taps[16]; /* their threads outlive the test */
     static unsigned used;
     struct tap *t = &taps[used++];
-    t->to = to;
+    snprintf(t->to, sizeof(t->to), "%s", to);
     return t;
 }
 

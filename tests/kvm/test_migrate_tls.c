@@ -140,7 +140,8 @@ static void the_wire_breaks(void **state)
     start_one(&h[1], &(struct identity){0}, "host-1");
     snprintf(dir, sizeof(dir), "%s/proxy", h[0].dir);
     identity_write(&proxy, dir);
-    *p = (struct proxy_tls){.to = h[1].address, .kind = cut->kind, .pass_on = cut->pass_on};
+    *p = (struct proxy_tls){.kind = cut->kind, .pass_on = cut->pass_on};
+    snprintf(p->to, sizeof(p->to), "%s", h[1].address);
     p->identity = tls_identity_load(dir, &note, &err);
     assert_non_null(p->identity);
     proxy_tls_start(p);
