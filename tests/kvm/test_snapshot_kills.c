@@ -213,6 +213,8 @@ static void check_restored(struct host *h, const char *name, int status)
     if (strstr(out, "\"running\"") && find_worker(h, name)) {
         expect_healthy(h, name);
         host_must(h, "kill %s", name);
+    } else if (strstr(out, "\"running\"")) {
+        host_expect_state(h, name, "crashed", 5000); /* ferryd is about to hear of it */
     }
     host_must(h, "rm %s", name);
 }
