@@ -91,6 +91,12 @@ def save_qemu(qmp, path):
     return time.monotonic() - begin
 
 
+def stolen_ms():
+    """What the host of this host has taken from all CPUs; a guest of it stands still for it, too."""
+    with open("/proc/stat", encoding="ascii") as stat:
+        return int(stat.readline().split()[8]) * 1000 // os.sysconf("SC_CLK_TCK")
+
+
 class Pauses:
     """One size of guest: snapshots of Ferry and of QEMU in turn, each with its own guest."""
 
@@ -99,14 +105,18 @@ class Pauses:
         self.figures = {"ferry": [], "qemu": []}
         self.took = {"ferry": [], "qemu": []}
         self.told = []
+        self.calm = []  # pauses of runs in which nobody stole time
 
     def run_ferry(self):
+        stolen = stolen_ms()
         mark = self.listener.mark()
         begin = time.monotonic()
         told = json.loads(self.ferry.vmctl("snapshot", "create", "guest", "s", "--json"))
         self.took["ferry"].append(time.monotonic() - begin)
         self.told.append(told["pause_ns"] / 1e6)
         self.figures["ferry"].append(pause_ms(self.listener.since(mark), self.without))
+        if stolen_ms() == stolen:
+            self.calm.append(self.figures["ferry"][-1])
         self.ferry.vmctl("snapshot", "rm", "s")
 
     def measure_ferry(self, runs):
@@ -141,6 +151,8 @@ class Pauses:
     def report(self):
         row(f"pause the guest sees, {self.mib} MiB", "ms", self.figures["ferry"],
             self.figures["qemu"], bar=4)
+        if self.calm and len(self.calm) < len(self.figures["ferry"]):
+            row(f"  {len(self.calm)} runs without stolen time", "ms", self.calm, bar=4)
         row("  of it the pause that vmctl tells", "ms", self.told)
         row("  the command", "ms", self.took["ferry"], self.took["qemu"], 1e3)
 

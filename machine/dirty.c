@@ -92,7 +92,7 @@ static void hand_out(struct dirty *d, size_t word, uint64_t bits)
 
 static int collect_slot(struct dirty *d, unsigned slot, struct err *err)
 {
-    const struct mem_region *r = &d->vm->mem->regions[slot];
+    const struct mem_region piece = vm_slot(d->vm, slot), *r = &piece;
     struct kvm_dirty_log log = {.slot = slot, .dirty_bitmap = d->scratch};
     int rc = kvm_ioctl(d->vm->fd, KVM_GET_DIRTY_LOG, &log);
     if (rc < 0)
@@ -124,7 +124,7 @@ int dirty_collect(struct dirty *d, struct err *err)
     pthread_mutex_lock(&d->lock);
     if (!d->consumers)
         rc = err_set(err, EINVAL, "nobody consumes the dirty log");
-    for (unsigned slot = 0; rc == 0 && slot < d->vm->mem->nregions; slot++)
+    for (unsigned slot = 0; rc == 0 && slot < vm_slots(d->vm); slot++)
         rc = collect_slot(d, slot, err);
     if (rc == 0)
         collect_written(d);
@@ -136,7 +136,7 @@ int dirty_collect(struct dirty *d, struct err *err)
  * in d->scratch. On failure they stay unarmed. Locked. */
 static int clear_run(struct dirty *d, unsigned slot, size_t first, size_t count, struct err *err)
 {
-    const struct mem_region *r = &d->vm->mem->regions[slot];
+    const struct mem_region piece = vm_slot(d->vm, slot), *r = &piece;
     struct kvm_clear_dirty_log clear = {
         .slot = slot,
         .first_page = first - r->offset / MEM_PAGE,
@@ -154,7 +154,7 @@ static int clear_run(struct dirty *d, unsigned slot, size_t first, size_t count,
 /* The part of [first, last) that lies in one slot, widened to whole words. Locked. */
 static int rearm_slot(struct dirty *d, unsigned slot, size_t first, size_t last, struct err *err)
 {
-    const struct mem_region *r = &d->vm->mem->regions[slot];
+    const struct mem_region piece = vm_slot(d->vm, slot), *r = &piece;
     size_t begin = r->offset / MEM_PAGE, end = begin + r->size / MEM_PAGE;
     first = first < begin ? begin : first / WORD_PAGES * WORD_PAGES;
     last = (last + WORD_PAGES - 1) / WORD_PAGES * WORD_PAGES;
@@ -173,7 +173,7 @@ int dirty_rearm(struct dirty *d, size_t first, size_t count, struct err *err)
     pthread_mutex_lock(&d->lock);
     if (!d->consumers || !d->vm->kvm->manual_dirty_log)
         count = 0; /* the old kind of log arms pages as it is read */
-    for (unsigned slot = 0; rc == 0 && count && slot < d->vm->mem->nregions; slot++)
+    for (unsigned slot = 0; rc == 0 && count && slot < vm_slots(d->vm); slot++)
         rc = rearm_slot(d, slot, first, first + count, err);
     pthread_mutex_unlock(&d->lock);
     return rc;

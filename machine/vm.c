@@ -11,6 +11,9 @@
 #define IOAPIC_PINS 24
 #define PIC_PINS 16
 
+#define SLOT_BYTES_LEAST (256ull << 20)
+#define SLOTS_WANTED 64u /* about: more of them are larger */
+
 static int step(int rc, const char *what, struct err *err)
 {
     return rc < 0 ? err_sys(err, -rc, "KVM refuses %s", what) : 0;
@@ -81,11 +84,44 @@ static int set_routing(struct vm *vm, struct err *err)
     return step(kvm_ioctl(vm->fd, KVM_SET_GSI_ROUTING, &u), "the interrupt routing", err);
 }
 
+static uint64_t slot_bytes(const struct vm *vm)
+{
+    uint64_t bytes = SLOT_BYTES_LEAST;
+    while (vm->mem->size / bytes > SLOTS_WANTED)
+        bytes *= 2;
+    return bytes;
+}
+
+static unsigned slots_of(const struct mem_region *r, uint64_t bytes)
+{
+    return (unsigned)((r->size + bytes - 1) / bytes);
+}
+
+unsigned vm_slots(const struct vm *vm)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < vm->mem->nregions; i++)
+        n += slots_of(&vm->mem->regions[i], slot_bytes(vm));
+    return n;
+}
+
+struct mem_region vm_slot(const struct vm *vm, unsigned index)
+{
+    const struct mem_region *r = vm->mem->regions;
+    uint64_t bytes = slot_bytes(vm);
+    for (; index >= slots_of(r, bytes); r++)
+        index -= slots_of(r, bytes);
+    uint64_t at = index * bytes;
+    return (struct mem_region){.gpa = r->gpa + at,
+                               .offset = r->offset + at,
+                               .size = r->size - at < bytes ? r->size - at : bytes};
+}
+
 int vm_set_slots(struct vm *vm, bool log_dirty, struct err *err)
 {
     int rc = 0;
-    for (unsigned i = 0; rc == 0 && i < vm->mem->nregions; i++) {
-        const struct mem_region *r = &vm->mem->regions[i];
+    for (unsigned i = 0; rc == 0 && i < vm_slots(vm); i++) {
+        const struct mem_region piece = vm_slot(vm, i), *r = &piece;
         struct kvm_userspace_memory_region slot = {
             .slot = i,
             .flags = log_dirty ? KVM_MEM_LOG_DIRTY_PAGES : 0,

@@ -22,6 +22,13 @@ struct vm {
 int vm_init(struct vm *vm, const struct kvm *kvm, struct mem *mem, struct err *err);
 void vm_fini(struct vm *vm);
 
+/*
+ * RAM is given to KVM in pieces, because a change of a slot holds up the vCPUs' page faults for as
+ * long as KVM takes to go through it: milliseconds for a large one. [any]
+ */
+unsigned vm_slots(const struct vm *vm);
+struct mem_region vm_slot(const struct vm *vm, unsigned index);
+
 /* Sets all memory slots anew with or without KVM's dirty log. */
 int vm_set_slots(struct vm *vm, bool log_dirty, struct err *err);
 

@@ -195,6 +195,20 @@ static void restored_outlives_ferryd(void **state)
     host_stop(&h);
 }
 
+/* RAM is given to KVM in pieces; a page in each of them that is lost, doubled or moved is seen. */
+static void larger_than_a_piece(void **state)
+{
+    struct host h;
+    host_start(&h);
+    host_must(&h, "start a --kernel %%G/dirty.elf --memory 600M --cmdline rate=1000~fillmem=all");
+    host_expect(&h, "errors=0", 60000, "console a --log");
+    host_must(&h, "snapshot create a s");
+    host_must(&h, "restore s --name b");
+    host_must_end_well(&h, "b");
+    host_must_end_well(&h, "a");
+    host_stop(&h);
+}
+
 int main(void)
 {
     static struct guest guests[] = {
@@ -212,6 +226,7 @@ int main(void)
         cmocka_unit_test(damage_is_found),
         cmocka_unit_test(death_in_the_middle),
         cmocka_unit_test(restored_outlives_ferryd),
+        cmocka_unit_test(larger_than_a_piece),
     };
     rig_need_kvm();
     return cmocka_run_group_tests(tests, NULL, NULL);
