@@ -39,9 +39,8 @@ static void pieces_are_all_of_it(void **state)
         uint64_t size;
         unsigned most;
     } rows[] = {
-        {16 * MIB, 1},   {256 * MIB, 1},   {257 * MIB, 2}, {600 * MIB, 3},
-        {3 * GIB, 12},   {5 * GIB, 20},    {5 * GIB + 12 * MIB, 21},  {64 * GIB, 65},
-        {200 * GIB, 66}, {1024 * GIB, 66},
+        {16 * MIB, 1}, {256 * MIB, 1},           {257 * MIB, 2}, {600 * MIB, 3},  {3 * GIB, 12},
+        {5 * GIB, 20}, {5 * GIB + 12 * MIB, 21}, {64 * GIB, 65}, {200 * GIB, 66}, {1024 * GIB, 66},
     };
     for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
         check(rows[i].size, rows[i].most);
