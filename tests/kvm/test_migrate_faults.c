@@ -501,7 +501,7 @@ static int move_slowed(struct host *from, struct host *to)
 {
     char out[4096];
     host_must(from,
-              "migrate fast %s --compress off --bandwidth 8M --downtime 100ms --on-stall throttle",
+              "migrate fast %s --compress off --bandwidth 8M --downtime 300ms --on-stall throttle",
               to->address);
     assert_int_equal(host_run(from, out, sizeof(out), "migration show fast --json"), 0);
     const char *at = strstr(out, "\"throttle\":");
